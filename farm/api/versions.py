@@ -1,0 +1,57 @@
+"""Published versions over HTTP, and the proxies of their frames."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse
+
+from farm.api.common import Number, identity, services
+from farm.records import VersionFilter
+from farm.tokens import Scope
+from pipeline.errors import NotFoundError
+
+router = APIRouter(prefix="/v1/versions", tags=["versions"])
+
+
+@router.get("")
+async def listing(
+    request: Request,
+    show: str | None = None,
+    sequence: str | None = None,
+    shot: str | None = None,
+    product: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> list[dict[str, Any]]:
+    """The studio's published versions, newest first."""
+    who = identity(request, Scope.REVIEW)
+    wanted = VersionFilter(show=show, sequence=sequence, shot=shot, product=product)
+    found = await asyncio.to_thread(services(request).dispatcher.versions, who.studio, wanted, limit=limit)
+    return [version.as_json() for version in found]
+
+
+@router.get("/{version}")
+async def one(version: Number, request: Request) -> dict[str, Any]:
+    """One version with its report."""
+    who = identity(request, Scope.REVIEW)
+    found = await asyncio.to_thread(services(request).dispatcher.version, who.studio, version)
+    return found.as_json()
+
+
+@router.get("/{version}/proxy/{kind}/{frame}.jpg")
+async def proxy(
+    version: Number, kind: Literal["beauty", "matte", "overlay"], frame: Number, request: Request
+) -> Response:
+    """A frame of a version through the view that its worker baked. It never changes, so a browser may keep it."""
+    who = identity(request, Scope.REVIEW)
+    found = await asyncio.to_thread(services(request).dispatcher.version, who.studio, version)
+    folder = Path(found.folder)
+    path = folder / "proxy" / kind / f"{frame:04d}.jpg"
+    # The folder is ours by its row, yet what lies in it could be a link that somebody planted.
+    if not path.is_file() or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise NotFoundError(f"{found.name} has no {kind} proxy of frame {frame}")
+    return FileResponse(path, headers={"Cache-Control": "private, max-age=31536000, immutable"})

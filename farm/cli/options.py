@@ -1,0 +1,199 @@
+"""Options of `submit` and `run`: the ones that every task has, and those that a task's form asks for."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.errors import Fault, PipelineError, SubmissionRefused
+from pipeline.parameters import Kind, describe
+from pipeline.tasks.definition import TaskDefinition
+
+_KEY = re.compile(r"(?:(?P<object>[A-Za-z0-9][A-Za-z0-9.\-]*):)?(?P<frame>-?\d+)=(?P<path>.+)", re.DOTALL)
+
+
+class _Numbers(click.ParamType[Any]):
+    """Comma-separated numbers, a semicolon between groups: `10,20;30,40`."""
+
+    name = "numbers"
+
+    def __init__(self, groups: bool, metavar: str) -> None:
+        self._groups = groups
+        self._metavar = metavar
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return self._metavar
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            groups = [[float(n) for n in group.split(",")] for group in value.split(";") if group.strip()]
+        except ValueError:
+            self.fail(f"{value!r} is not {self._metavar}", param, ctx)
+        return (
+            groups
+            if self._groups
+            else groups[0]
+            if len(groups) == 1
+            else self.fail(f"{value!r} is not {self._metavar}", param, ctx)
+        )
+
+
+def _choice(entry: dict[str, Any]) -> Any:
+    return click.Choice(entry["choices"])
+
+
+CONTROLS: dict[Kind, Callable[[dict[str, Any]], Any]] = {
+    Kind.INT: lambda e: click.IntRange(e.get("min"), e.get("max")),
+    Kind.FLOAT: lambda e: click.FloatRange(e.get("min"), e.get("max")),
+    Kind.BOOL: lambda _: click.BOOL,
+    Kind.TEXT: lambda _: click.STRING,
+    Kind.CHOICE: _choice,
+    Kind.SEED: lambda e: click.IntRange(e.get("min"), e.get("max")),
+    Kind.COLOR: lambda _: _Numbers(False, "R,G,B"),
+    Kind.POINT: lambda _: _Numbers(False, "X,Y"),
+    Kind.POINTS: lambda _: _Numbers(True, "X,Y;X,Y…"),
+    Kind.BOX: lambda _: _Numbers(False, "X,Y,X,Y"),
+    Kind.MASK: lambda _: click.Path(),
+    Kind.REFERENCE: lambda _: click.Path(),
+    Kind.PLATE: lambda _: click.STRING,
+    Kind.AUDIO: lambda _: click.Path(),
+    Kind.STROKE: lambda _: _Numbers(True, "FRAME,X,Y;…"),
+}
+"""Kind of parameter → how the command line asks for it."""
+
+
+def task_options(definition: TaskDefinition) -> list[click.Option]:
+    """One option for each parameter that the command line shows."""
+    options: list[click.Option] = []
+    for entry in describe(definition.parameters)["parameters"]:
+        if entry["visible_in"] and "cli" not in entry["visible_in"]:
+            continue
+        flag = "--" + entry["name"].replace("_", "-")
+        kind = Kind(entry["kind"])
+        unit = f" [{entry['unit']}]" if entry["unit"] else ""
+        default = "" if entry.get("default") is None else f"  (default {entry['default']})"
+        declaration = [f"{flag}/--no-{flag[2:]}"] if kind is Kind.BOOL else [flag]
+        options.append(
+            click.Option(
+                [*declaration, f"param_{entry['name']}"],
+                type=CONTROLS[kind](entry),
+                default=None,
+                help=entry["help"] + unit + default,
+                required=False,
+            )
+        )
+    return options
+
+
+def common_options() -> list[click.Option]:
+    """What every task's submission can say."""
+    return [
+        click.Option(
+            ["--plate"],
+            required=True,
+            metavar="PLATE",
+            help="name.####.exr, name.%04d.exr, a folder, or one file of the sequence.",
+        ),
+        click.Option(["--cut"], metavar="FILE", help="The timeline: OTIO, EDL, FCP7 XML, FCPX, AAF."),
+        click.Option(["--clip"], metavar="NAME", help="The clip in the cut; not needed when it has only one."),
+        click.Option(
+            ["--handles"],
+            type=click.IntRange(0, 10_000),
+            help="Frames beside the cut, as far as the media has them (default 8).",
+        ),
+        click.Option(["--frames"], metavar="RANGE", help="Deliver just these: 1001-1048 or 1001,1005."),
+        click.Option(
+            ["--key", "keys"], multiple=True, metavar="[OBJECT:]FRAME=MATTE", help="A keyframe matte; again for each."
+        ),
+        click.Option(["--show"], help="The show it belongs to."),
+        click.Option(["--sequence"], help="The sequence, where the show has them."),
+        click.Option(["--shot"], help="The shot; the clip's name if not given."),
+        click.Option(["--colorspace"], help="What the plate is in, when its files don't say."),
+        click.Option(["--rate"], help="Frames a second, when neither plate nor cut says: 24, 23.976, 24000/1001."),
+        click.Option(["--model"], help="Which weights; the task's own default if not given."),
+        click.Option(
+            ["--codec"],
+            type=click.Choice(["zips", "zip", "piz", "none"]),
+            help="Compression of the published EXR (default zips).",
+        ),
+        click.Option(
+            ["--chunk", "chunk_frames"], type=click.IntRange(1), help="Frames that one worker takes at a time."
+        ),
+        click.Option(["--out"], metavar="DIR", help="Where versions are published."),
+    ]
+
+
+def request_body(definition: TaskDefinition, given: dict[str, Any]) -> dict[str, Any]:
+    """The request that travels: only what was given, paths made absolute. Raises: SubmissionRefused (an unreadable --key)."""
+    body: dict[str, Any] = {"task": definition.name}
+    plain = (
+        "clip",
+        "handles",
+        "frames",
+        "show",
+        "sequence",
+        "shot",
+        "colorspace",
+        "rate",
+        "model",
+        "codec",
+        "chunk_frames",
+        "priority",
+        "pool",
+    )
+    body.update({name: given[name] for name in plain if given.get(name) is not None})
+    body.update({name: _absolute(given[name]) for name in ("plate", "cut", "out") if given.get(name) is not None})
+    if given.get("keys"):
+        body["keys"] = _keys(given["keys"])
+    paths = {
+        e["name"]
+        for e in describe(definition.parameters)["parameters"]
+        if e["kind"] in ("mask", "reference", "plate", "audio")
+    }
+    parameters = {name[6:]: value for name, value in given.items() if name.startswith("param_") and value is not None}
+    body["parameters"] = {name: _absolute(value) if name in paths else value for name, value in parameters.items()}
+    return body
+
+
+def _keys(texts: tuple[str, ...]) -> list[dict[str, Any]]:
+    keys: list[dict[str, Any]] = []
+    faults: list[Fault] = []
+    for text in texts:
+        match = _KEY.fullmatch(text)
+        if match is None:
+            faults.append(
+                Fault(
+                    f"--key {text}",
+                    "is not FRAME=MATTE",
+                    "write --key 1001=matte.1001.exr, or --key hero:1001=… for one of several objects",
+                )
+            )
+            continue
+        key: dict[str, Any] = {"frame": int(match["frame"]), "path": _absolute(match["path"])}
+        if match["object"]:
+            key["object"] = match["object"]
+        keys.append(key)
+    if faults:
+        raise SubmissionRefused(faults)
+    return keys
+
+
+def _absolute(path: str) -> str:
+    return str(Path(os.path.abspath(Path(path).expanduser())))  # noqa: PTH100 - resolve() would follow links before the roots are checked
+
+
+def known_tasks() -> list[str]:
+    """Names of the installed tasks; none when one of them is broken: help must still come."""
+    from pipeline.tasks.registry import tasks
+
+    try:
+        return [definition.name for definition in tasks()]
+    except PipelineError:
+        return []

@@ -1,0 +1,20 @@
+"""Where attempts write. An attempt has a folder of its own, so a worker that wakes after its lease can harm nobody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+WORK = Path(".platewright") / "work"
+
+
+def job_folder(publish_root: str | Path, *, studio: str, job: int) -> Path:
+    """Everything that a job's attempts have written, on the file system of its versions: publishing is a rename."""
+    return Path(publish_root) / WORK / f"{studio}-job-{job}"
+
+
+def attempt_folder(
+    publish_root: str | Path, *, studio: str, job: int, take: int, step: str, index: int, attempt: int
+) -> Path:
+    """One attempt's folder: `<publish_root>/.platewright/work/<studio>-job-7/take0/infer-3/a2`."""
+    # One join: this is asked for with every claim.
+    return Path(publish_root, WORK, f"{studio}-job-{job}", f"take{take}", f"{step}-{index}", f"a{attempt}")

@@ -1,0 +1,109 @@
+"""From an assignment to a publish: gathers what the accepted attempts left and hands it to `pipeline.publish`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from farm.wire import Assignment
+from pipeline.errors import PublishError
+from pipeline.frames import FrameRange
+from pipeline.jobs.spec import JobSpec
+from pipeline.plate_shot import Reporter
+from pipeline.provenance import record
+from pipeline.publish.run import publish
+from pipeline.publish.values import ProxySettings, PublishRequest
+from pipeline.runner import STEP_REPORT, frame_pattern
+from pipeline.version import Version
+
+
+def publish_take(assignment: Assignment, spec: JobSpec, report: Reporter) -> dict[str, Any]:
+    """Publish one take's frames as the version whose number the job reserved. Returns the version's facts for the record.
+
+    Raises: PublishError (a validator refused, an attempt's folder is incomplete), StorageError, Cancelled.
+    """
+    started = time.monotonic()
+    chunks = [i for i in assignment.inputs if i.step == "infer"]
+    produced: dict[int, Path] = {}
+    quality: dict[int, dict[str, float]] = {}
+    layers: dict[str, None] = {}
+    seconds = 0.0
+    changes = False
+    for chunk in chunks:
+        folder = Path(chunk.folder)
+        facts = _facts(folder / STEP_REPORT)
+        pattern = frame_pattern(folder)
+        produced.update({frame: pattern.path(frame) for frame in FrameRange.parse(chunk.frames)})
+        quality.update({int(frame): values for frame, values in facts["frames"].items()})
+        layers.update(dict.fromkeys(facts["layers"]))
+        changes = changes or facts["changes_picture"]
+        seconds += facts["seconds"]
+    fit = next((_facts(Path(i.folder) / STEP_REPORT) for i in assignment.inputs if i.step == "fit"), {})
+    take = spec.takes[assignment.take]
+    reserved = assignment.version
+    version = Version(spec.address, reserved.product, reserved.number, reserved.name, Path(reserved.folder))
+    timings = {"fit_s": fit.get("seconds", 0.0), "infer_s": round(seconds, 3)}
+    asked = FrameRange.parse(assignment.frames)
+    # A chunk that a person skipped gave no folder; the version goes on without its frames, and says so.
+    frames = asked & FrameRange.of(produced)
+    if not frames:
+        raise PublishError(
+            "every chunk was skipped: there is nothing to publish", "cancel the job, or retry its chunks"
+        )
+    skipped = [f"frames {asked - frames} were skipped"] if len(frames) < len(asked) else []
+    published = publish(
+        PublishRequest(
+            version=version,
+            plate=spec.plate.plate(),
+            source_colorspace=spec.plate.source_colorspace,
+            frames=frames,
+            produced=produced,
+            added_layers=tuple(layers),
+            changed_rgb=changes,
+            quality=quality,
+            input_hashes=spec.input_hashes,
+            record=record(
+                job=assignment.job_id,
+                spec=spec.model_dump(mode="json"),
+                take=take.model_dump(mode="json"),
+                model={"name": spec.model},
+                fit=fit,
+                timings=timings,
+            ),
+            codec=spec.codec,
+            rate=spec.plate.plate().rate,
+            cut=None if spec.cut_path is None or spec.edit is None else (Path(spec.cut_path), str(spec.edit["clip"])),
+            proxies=_proxies(assignment.proxy),
+            scratch=Path(assignment.folder),
+        ),
+        progress=report.progress,
+    )
+    return {
+        "version": {
+            "name": published.name,
+            "path": str(published.folder),
+            "pattern": str(version.pattern),
+            "frames": str(published.frames),
+            "layers": list(published.layers),
+            "colorspace": published.colorspace,
+            "sidecar": str(published.sidecar),
+            "otio": None if published.otio is None else str(published.otio),
+        },
+        "report": {**published.report, "fit": fit, "warnings": [*spec.warnings, *skipped, *published.warnings]},
+        "timings": {**timings, "publish_s": round(time.monotonic() - started, 3)},
+    }
+
+
+def _proxies(said: dict[str, Any]) -> ProxySettings | None:
+    """What was said of proxies; what wasn't keeps its default."""
+    return ProxySettings(**{name: value for name, value in said.items() if value is not None}) if said else None
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise PublishError(f"{path} is gone or broken", "retry the step that wrote it: plates retry") from error
+    return facts

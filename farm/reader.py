@@ -1,0 +1,67 @@
+"""The inspector's child: parses timelines, decodes plates and keys, within limits on its memory. Started by `farm/inspector.py`."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from farm.child import ParentLink
+from pipeline import errors
+from pipeline.edit.otio_in import contexts_json
+from pipeline.errors import PipelineError
+from pipeline.intake import look_at
+from pipeline.jobs.spec import JobRequest
+
+MEMORY_BYTES = 6 << 30
+"""Address space: room for a few 8K frames in flight, not for a bomb."""
+
+
+def _serve() -> None:
+    """The child's main loop."""
+    link = ParentLink()
+    _limit_memory()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    link.start()
+
+    def edit(path: str, clip: str | None, handles: int, rate: str | None = None) -> Any:
+        return contexts_json(Path(path), clip=clip, handles=handles, rate=rate)
+
+    def intake(request: dict[str, Any], roots: list[str], publish_root: str) -> Any:
+        facts = look_at(
+            JobRequest.model_validate(request), roots=[Path(r) for r in roots], publish_root=Path(publish_root)
+        )
+        return facts.model_dump(mode="json")
+
+    calls: dict[str, Callable[..., Any]] = {"edit": edit, "intake": intake}
+    while True:
+        message = link.messages.get()
+        blamed = "EditError" if message["call"] == "edit" else "PlateError"
+        try:
+            link.send({"result": calls[message["call"]](**message["arguments"])})
+        except PipelineError as error:
+            name = type(error).__name__
+            known = (
+                name
+                if hasattr(errors, name)
+                else next(c.__name__ for c in type(error).__mro__ if hasattr(errors, c.__name__))
+            )
+            link.send({"error": known, "message": error.message, "hint": error.hint})
+        except MemoryError:
+            link.send({"error": blamed, "message": "the files ask for more memory than a submission may", "hint": ""})
+        except Exception as error:  # a parser's own bug must not look like a hang
+            print(f"inspector: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - stderr is this child's log
+            link.send({"error": blamed, "message": f"unreadable: {type(error).__name__}: {error}", "hint": ""})
+
+
+def _limit_memory() -> None:
+    """Ours, or the machine's where that is lower."""
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    limit = MEMORY_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_BYTES, most)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,211 @@
+"""A session: the child process that holds a model and does many chunks with it.
+
+`plates worker` starts it, feeds it assignments and reads its news; `plates run` calls `Session` in its own process. The only
+place of the farm from which torch, OpenEXR and the rest of the heavy libraries are reached.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import shutil
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from farm.child import ParentLink
+from farm.publishing import publish_take
+from farm.states import FailureKind
+from farm.wire import Assignment
+from pipeline.errors import PipelineError, RunnerError, StorageError
+from pipeline.frames import FrameRange
+from pipeline.jobs.chunks import Chunk
+from pipeline.jobs.spec import JobSpec
+from pipeline.media.proxy import write_jpeg
+from pipeline.paths import storage_error
+from pipeline.plate_shot import Reporter
+from pipeline.runner import run_chunk, run_fit
+from pipeline.tasks.contract import Cancelled, ModelRef, TaskRunner
+from pipeline.tasks.registry import new_runner, task
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+log = logging.getLogger("platewright.session")
+
+
+class Session:
+    """Does assignments one by one and keeps the last model warm."""
+
+    def __init__(self) -> None:
+        self._runner: TaskRunner | None = None
+        self._identity = ""
+
+    @property
+    def identity(self) -> str:
+        """Which model is loaded, as `task:model`."""
+        return self._identity
+
+    def warm(self, task_name: str, model: str) -> str:
+        """Load a task's model, unless it is loaded. Returns the identity that workers report as warm. Raises: TaskError, ModelError."""
+        identity = f"{task_name}:{model}"
+        if self._identity != identity:
+            if self._runner is not None:
+                self._runner.unload()
+            started = time.monotonic()
+            self._runner = None
+            runner = new_runner(task(task_name))
+            runner.load(ModelRef(name=model))
+            self._runner, self._identity = runner, identity
+            log.info("loaded %s in %.1f s", identity, time.monotonic() - started)
+        return identity
+
+    def do(self, assignment: Assignment, report: Reporter) -> dict[str, Any]:
+        """Do one chunk and return its result. Raises: PipelineError, Cancelled."""
+        spec = JobSpec.model_validate_json(assignment.spec_json)
+        definition = task(spec.task)
+        folder = Path(assignment.folder)
+        try:
+            # A folder left by the same attempt can only come from a run that this one replaces.
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise storage_error(error, folder) from error
+        take = spec.takes[assignment.take]
+        chunk = Chunk(assignment.index, FrameRange.parse(assignment.frames), FrameRange.parse(assignment.context))
+        try:
+            if assignment.step == "publish":
+                return publish_take(assignment, spec, report)
+            self.warm(spec.task, spec.model)
+            assert self._runner is not None
+            if assignment.step == "fit":
+                return run_fit(spec, take, definition, runner=self._runner, frames=chunk, folder=folder, report=report)
+            fit_folder = next((Path(i.folder) for i in assignment.inputs if i.step == "fit"), None)
+            return run_chunk(
+                spec,
+                take,
+                definition,
+                runner=self._runner,
+                chunk=chunk,
+                folder=folder,
+                fit_folder=fit_folder,
+                report=report,
+            )
+        except OSError as error:
+            raise storage_error(error, error.filename or folder) from error
+
+
+class LinkReporter:
+    """News of a session for its worker, over the child's link."""
+
+    def __init__(self, link: ParentLink, assignment: Assignment, cancelled: threading.Event) -> None:
+        self._link = link
+        self._folder = Path(assignment.preview_folder)
+        self._cancelled = cancelled
+        self._done: list[int] = []
+        self._lock = threading.Lock()
+
+    def progress(self, fraction: float, note: str) -> None:
+        """See Reporter."""
+        self._check()
+        self._link.send({"event": "progress", "fraction": max(0.0, min(1.0, fraction)), "note": note[:500]})
+
+    def preview(self, frame: int, picture: NDArray[np.uint8]) -> None:
+        """See Reporter."""
+        self._check()
+        path = write_preview(self._folder, frame, picture)
+        self._link.send({"event": "preview", "frame": frame, "path": str(path)})
+
+    def frame_done(self, frame: int) -> None:
+        """See Reporter. Called from the writing thread, so it never raises."""
+        with self._lock:
+            self._done.append(frame)
+            done = str(FrameRange.of(self._done))
+        self._link.send({"event": "frames", "done": done})
+
+    def _check(self) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled
+
+
+def write_preview(folder: Path, frame: int, picture: NDArray[np.uint8]) -> Path:
+    """Put a preview where the page looks for it, whole or not at all. Raises: StorageError."""
+    path = folder / f"{frame}.jpg"
+    part = folder / f".{frame}.{os.getpid()}.part.jpg"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_jpeg(part, picture)
+        part.replace(path)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    return path
+
+
+def failure_kind(error: BaseException) -> FailureKind:
+    """What a failure means for the chunk: see docs/worker_protocol.md."""
+    if isinstance(error, StorageError):
+        return FailureKind.STORAGE
+    if isinstance(error, MemoryError):
+        return FailureKind.MEMORY
+    if isinstance(error, PipelineError) and not isinstance(error, RunnerError):
+        return FailureKind.REFUSED
+    return FailureKind.ERROR
+
+
+def main() -> None:
+    """The child's main loop. Arguments: what to warm up first, as `task:model`."""
+    link = ParentLink()
+    cancelled = threading.Event()
+
+    def on_message(message: dict[str, Any]) -> bool:
+        if message.get("do") == "cancel":
+            cancelled.set()
+            return True
+        return False
+
+    link.on_message = on_message
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    link.start()
+    session = Session()
+    for wanted in sys.argv[1:]:
+        name, _, model = wanted.partition(":")
+        if name == "import":
+            importlib.import_module(model)
+            continue
+        try:
+            link.send({"event": "warm", "identity": session.warm(name, model or task(name).default_model)})
+        except PipelineError as error:
+            log.warning("not warmed up: %s (%s)", error.message, error.hint)
+    link.send({"event": "ready"})
+    while True:
+        message = link.messages.get()
+        cancelled.clear()
+        assignment = Assignment.model_validate(message["assignment"])
+        try:
+            result = session.do(assignment, LinkReporter(link, assignment, cancelled))
+            link.send({"event": "done", "result": result, "warm": session.identity})
+        except Cancelled:
+            link.send({"event": "cancelled"})
+        except PipelineError as error:
+            log.error("%s: %s\n%s", type(error).__name__, error.message, traceback.format_exc())
+            link.send({"event": "failed", "kind": failure_kind(error), "message": error.message, "hint": error.hint})
+        except Exception as error:
+            log.error("%s", traceback.format_exc())
+            message_text = f"{type(error).__name__}: {error}"
+            link.send(
+                {
+                    "event": "failed",
+                    "kind": failure_kind(error),
+                    "message": message_text,
+                    "hint": "the log has the traceback",
+                }
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""What travels between dispatcher, workers and clients. The assignment is also what a worker hands to its session child."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from farm.states import FailureKind
+
+
+class Wire(BaseModel):
+    """Base of every body: frozen, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Hello(Wire):
+    """What a worker says of itself with every claim."""
+
+    host: str = Field(max_length=255)
+    version: str = Field(max_length=64)
+    pools: tuple[str, ...] = ("default",)
+    tags: tuple[str, ...] = ()
+    memory_mb: int = Field(ge=0, lt=2**63)
+    warm: str = Field("", max_length=256)
+    """Identity of the model that its session holds."""
+
+
+class ClaimBody(Wire):
+    """Ask for work; the answer may take up to `wait_s`."""
+
+    hello: Hello
+    wait_s: float = Field(0.0, ge=0, le=60)
+
+
+class ChunkRef(Wire):
+    """A chunk at one attempt. The attempt number is the fencing token: an older one changes nothing."""
+
+    chunk_id: int = Field(ge=0, lt=2**63)
+    attempt: int = Field(ge=0, lt=2**63)
+
+
+class CompleteBody(ChunkRef):
+    """A chunk is done; with `hello`, the next one is claimed in the same call."""
+
+    result: dict[str, Any] = Field(default_factory=dict)
+    log: tuple[str, ...] = ()
+    hello: Hello | None = None
+
+
+class FailBody(ChunkRef):
+    """A chunk failed. `kind` decides what happens next: see docs/worker_protocol.md."""
+
+    kind: FailureKind
+    message: str = Field(max_length=4000)
+    hint: str = Field("", max_length=4000)
+    log: tuple[str, ...] = ()
+
+
+class PreviewNote(Wire):
+    """A small early picture that a session has written into the job's preview folder."""
+
+    frame: int
+    path: str
+
+
+class ProgressBody(ChunkRef):
+    """A sign of life, a few times a second at most. `advanced` says whether the session did anything since the last one."""
+
+    fraction: float = Field(0.0, ge=0, le=1)
+    note: str = Field("", max_length=500)
+    done_frames: str = Field("", max_length=100_000)
+    advanced: bool = True
+    previews: tuple[PreviewNote, ...] = ()
+    log: tuple[str, ...] = ()
+
+
+class Told(Wire):
+    """Base of what a worker is told: unknown fields are passed over, so that a newer dispatcher can say more."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class InputFolder(Told):
+    """The accepted result of a chunk of an earlier step."""
+
+    step: str
+    index: int
+    frames: str
+    folder: str
+
+
+class VersionRef(Told):
+    """The version number that was reserved at submit."""
+
+    name: str
+    number: int
+    product: str
+    folder: str
+
+
+class Assignment(Told):
+    """One chunk for one worker, complete: nothing else has to be asked to do it.
+
+    The fields of `farm.records.Assignment`, and two that only whoever does the work needs.
+    """
+
+    chunk_id: int
+    attempt: int
+    job_id: int
+    take: int
+    step: Literal["fit", "infer", "publish"]
+    index: int
+    frames: str
+    context: str
+    spec_json: str
+    """A `JobSpec`, as it was kept."""
+    folder: str
+    """This attempt's own folder: only an accepted `complete` makes it count."""
+    inputs: tuple[InputFolder, ...] = ()
+    version: VersionRef
+    lease_s: float
+    no_progress_s: float
+    memory_mb: int
+    model: str
+    preview_folder: str
+    proxy: dict[str, Any] = Field(default_factory=dict)
+    """How review proxies are made: `height`, `view`, `config`, `cache`; empty for none."""
+
+
+class ActBody(Wire):
+    """What an act on a job may name: nothing means all of the job."""
+
+    chunk: int | None = Field(None, ge=0, lt=2**63)
+    frames: str | None = Field(None, max_length=4096)
+    priority: int | None = Field(None, ge=0, le=100)
+
+
+class TokenBody(Wire):
+    """A token to be made."""
+
+    name: str = Field(min_length=1, max_length=64)
+    scopes: tuple[Literal["submit", "review", "wrangle", "worker", "admin"], ...] = Field(
+        ("submit", "review"), min_length=1
+    )
+
+
+class SubmitReply(Wire):
+    """A job was accepted, or the same one found again."""
+
+    job: int
+    created: bool
+    state: str
+    version: str
+    frames: str
+    warnings: tuple[str, ...] = ()
+    url: str = ""

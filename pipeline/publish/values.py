@@ -1,0 +1,111 @@
+"""What goes into a publish and what comes out: plain values, and the names of what lies in a version's folder.
+
+Light on purpose: whoever only looks for a published file imports no picture library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.colorspace import PINNED_CONFIG
+from pipeline.errors import Fault, PublishError
+from pipeline.frames import FrameRange
+from pipeline.plate import Plate
+from pipeline.rate import FrameRate
+from pipeline.version import Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySettings:
+    """How review proxies are made: JPEGs of at most `height` lines; `view` None is the display's default view."""
+
+    cache: Path | str
+    """Where baked views are kept."""
+    height: int = 540
+    view: str | None = None
+    display: str = "sRGB - Display"
+    config: str = PINNED_CONFIG
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishRequest:
+    """One take's frames, to be put in place as one version."""
+
+    version: Version
+    plate: Plate
+    """The input. `frames`, windows, colour space and rate are what the version must have too."""
+    source_colorspace: str = ""
+    """What the plate's files are in before they are read to scene-linear; empty when they are in the plate's own space."""
+    frames: FrameRange
+    """What was asked for."""
+    produced: Mapping[int, Path]
+    """Frame → its EXR in an accepted attempt's folder: the plate's own layers and the new ones, final pixels."""
+    added_layers: tuple[str, ...]
+    """Names of the layers that the task added, such as `matte`."""
+    changed_rgb: bool = False
+    """Whether the main picture's R, G and B may differ from the plate's. All its other channels never may."""
+    quality: Mapping[int, Mapping[str, float]]
+    record: Mapping[str, Any]
+    """Provenance, as `pipeline.provenance.record` makes it; `job` names the job that the version belongs to."""
+    input_hashes: Mapping[int, str] = field(default_factory=dict)
+    """Frame → `pixel_hash` of the plate's frame when the job was submitted. A frame with one need not be decoded again."""
+    codec: str = "zips"
+    rate: FrameRate | None = None
+    cut: tuple[Path, str] | None = None
+    """The source timeline and the clip's name: a copy of it that plays the version lies beside the frames."""
+    proxies: ProxySettings | None = None
+    scratch: Path
+    """A folder of this attempt's own, best on the file system of the version."""
+    flicker_warn_px: float = 8.0
+    """A matte's flicker score above which the report warns; see `pipeline.quality.temporal` for what shots score."""
+    flicker_most_px: float | None = None
+    """The flicker score above which nothing is published; None lets every score pass."""
+    threads: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedVersion:
+    """A version in its place. `report`: `frames` (per frame: frame, confidence, …), `next_key`, `flicker`."""
+
+    name: str
+    folder: Path
+    frames: FrameRange
+    layers: tuple[str, ...]
+    colorspace: str
+    sidecar: Path
+    otio: Path | None
+    warnings: tuple[str, ...]
+    report: Mapping[str, Any]
+
+
+class PublishRefused(PublishError):
+    """All that stands against a publish, gathered before anything was written. `where` of a fault is the check's label."""
+
+    def __init__(self, name: str, faults: Sequence[Fault]) -> None:
+        self.name = name
+        self.faults = tuple(faults)
+        count = f"{len(self.faults)} checks refuse it: " if len(self.faults) > 1 else ""
+        said = "; ".join(f"{fault.where}: {fault.message}" for fault in self.faults)
+        hints = dict.fromkeys(fault.hint for fault in self.faults if fault.hint)
+        super().__init__(f"{name} is not published: {count}{said}", "; ".join(hints))
+
+    def __reduce__(self) -> tuple[type[PublishRefused], tuple[str, tuple[Fault, ...]]]:  # type: ignore[override]
+        return PublishRefused, (self.name, self.faults)
+
+
+def sidecar_path(version: Version, folder: Path | None = None) -> Path:
+    """The provenance beside the frames."""
+    return (folder or version.folder) / f"{version.name}.json"
+
+
+def timeline_path(version: Version, folder: Path | None = None) -> Path:
+    """The copy of the cut that plays this version."""
+    return (folder or version.folder) / f"{version.name}.otio"
+
+
+def proxy_path(folder: Path, kind: str, frame: int) -> Path:
+    """A review proxy; kinds are `beauty`, `matte` and `overlay`."""
+    return folder / "proxy" / kind / f"{frame:04d}.jpg"

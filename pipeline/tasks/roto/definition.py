@@ -1,0 +1,49 @@
+"""Roto: keyframe mattes in, a matte on every frame out."""
+
+from __future__ import annotations
+
+from pipeline.parameters import Kind, Parameters, parameter
+from pipeline.tasks.definition import TaskDefinition
+
+
+class RotoParameters(Parameters):
+    """What an artist can set for a roto."""
+
+    iterations: int = parameter(
+        300,
+        min=0,
+        max=5000,
+        group="Fit",
+        help="How long the shot's own net learns from the keys; 0 keeps the instant flow result.",
+    )
+    edge_refine: bool = parameter(True, group="Edge", help="Follow the plate's own edges at full resolution.")
+    feather: float = parameter(
+        0.0, min=0.0, max=64.0, unit="px", group="Edge", help="Soften the matte's edge by this much."
+    )
+    islands: bool = parameter(
+        True, group="Clean-up", help="Drop small pieces that neither the keys nor the motion explain."
+    )
+    invert: bool = parameter(False, group="Edge", help="Give the background instead of the subject.")
+    seed: int | None = parameter(
+        None,
+        kind=Kind.SEED,
+        min=0,
+        max=2**31 - 1,
+        group="Fit",
+        help="Start of all chance in the fit; empty draws one and records it.",
+    )
+
+
+ROTO = TaskDefinition(
+    name="roto",
+    label="Roto",
+    help="Mattes on a few frames in, a matte on every frame out, with a confidence per frame and the next frame worth painting.",
+    parameters=RotoParameters,
+    runner="pipeline.tasks.roto.runner:RotoRunner",
+    product="roto",
+    keys_min=1,
+    fits=True,
+    chunk_frames=12,
+    memory_mb=2500,
+    default_model="efficientnet-lite0",
+)

@@ -1,0 +1,138 @@
+"""Teach one net one shot: a few hundred steps on samples from the artist's keys.
+
+Loss: mean of the hardest quarter of the pixels' cross-entropy (bootstrapping: Wu et al. 2016) + half a Dice loss.
+AdamW under the one-cycle schedule (Smith & Topin 2018); the encoder learns slower than the decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.errors import ModelError
+from pipeline.tasks.roto.net import RotoNet
+from pipeline.tasks.roto.sampler import Sampler
+
+_HARDEST = 0.25
+_WEIGHT_DECAY = 1e-4
+_WARM_UP = 0.15
+_BETAS = (0.9, 0.99)
+_LONGEST_GRADIENT = 0.3
+"""Norm that the gradients of encoder and decoder are clipped to: a sample whose prior is missing pulls ten times as hard as others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Peak learning rates. A start that knows mattes already needs less than one that only knows photographs."""
+
+    decoder: float = 2e-3
+    encoder: float = 3e-4
+
+
+IMAGENET_RATES = Rates()
+STUDIO_RATES = Rates(decoder=7e-4, encoder=1e-4)
+
+
+def new_net(objects: int, seed: int, start: Mapping[str, Tensor], *, imagenet: bool) -> RotoNet:
+    """A net for that many objects: encoder (or all, for a studio's own start) from `start`, the rest drawn from `seed`.
+
+    A studio's start knows one object: where the number of objects changes a layer's shape, that layer starts fresh.
+    Raises: ModelError (the weights belong to another net).
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = RotoNet(objects)
+    if imagenet:
+        net.encoder.load_imagenet(start)
+    else:
+        own = net.state_dict()
+        net.load_state_dict({k: v for k, v in start.items() if k in own and own[k].shape == v.shape}, strict=False)
+    return _ready(net)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A safetensors file's tensors. Raises: ModelError (unreadable or damaged)."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"weights {path} can't be read: {error}", "check the file, or run the fit again") from error
+
+
+def write_weights(net: RotoNet, path: Path) -> None:
+    """Save a net as safetensors. Raises: OSError."""
+    save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, path)
+
+
+def read_net(path: Path, objects: int) -> RotoNet:
+    """A fitted net, ready to predict. Raises: ModelError (unreadable, or another net's)."""
+    net = RotoNet(objects)
+    try:
+        net.load_state_dict(read_weights(path))
+    except RuntimeError as error:
+        raise ModelError(f"{path} belongs to another net", "run the fit step again") from error
+    return _ready(net).eval()
+
+
+def _ready(net: RotoNet) -> RotoNet:
+    """In the memory order that CPUs convolve fastest."""
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # torch's stub lacks this form
+
+
+def train(
+    net: RotoNet, sampler: Sampler, iterations: int, rates: Rates, on_step: Callable[[int, float], None]
+) -> float:
+    """`iterations` steps, one sample each. `on_step(done, loss)` after each, and may raise to stop. Returns the mean loss
+    of the last tenth."""
+    net.train()
+    groups = [
+        {"params": list(net.decoder.parameters()), "lr": rates.decoder},
+        {"params": list(net.encoder.parameters()), "lr": rates.encoder},
+    ]
+    optimizer = torch.optim.AdamW(groups, betas=_BETAS, weight_decay=_WEIGHT_DECAY, fused=True)
+    peaks = [rates.decoder, rates.encoder]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=iterations + 1, pct_start=_WARM_UP)
+    losses: list[float] = []
+    for step in range(iterations):
+        sample = sampler.draw()
+        rgb, prior, truth = (_tensor(a) for a in (sample.rgb, sample.prior, sample.truth))
+        loss = loss_of(net(rgb, prior), truth, torch.from_numpy(sample.known))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch declares it untyped
+        torch.nn.utils.clip_grad_norm_(net.decoder.parameters(), _LONGEST_GRADIENT)
+        torch.nn.utils.clip_grad_norm_(net.encoder.parameters(), _LONGEST_GRADIENT)
+        optimizer.step()
+        schedule.step()
+        losses.append(float(loss.detach()))
+        on_step(step + 1, losses[-1])
+    net.eval()
+    return float(np.mean(losses[-max(1, iterations // 10) :])) if losses else 0.0
+
+
+def loss_of(logits: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """How wrong `logits` (1, objects, h, w) are; objects with `known` 0 don't count."""
+    total = logits.new_zeros(())
+    for i in range(logits.shape[1]):
+        if not known[i]:
+            continue
+        x, y = logits[0, i], truth[0, i]
+        entropy = F.binary_cross_entropy_with_logits(x, y, reduction="none").flatten()
+        with torch.no_grad():  # a partition finds the threshold several times faster than a sort
+            keep = max(1, int(entropy.numel() * _HARDEST))
+            threshold = float(np.partition(entropy.numpy(), -keep)[-keep])
+        hard = entropy[entropy >= threshold].mean()
+        p = torch.sigmoid(x)
+        dice = 1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1)
+        total = total + hard + 0.5 * dice
+    return total / known.sum().clamp_min(1)
+
+
+def _tensor(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tensor:
+    return torch.from_numpy(array[None]).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,98 @@
+"""What a fit leaves in its folder, and how a chunk reads it: `fit.json`, `priors.npz`, and `net.safetensors` when there is a net."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import RunnerError
+from pipeline.tasks.roto.flow import Propagated, from_bytes
+
+SCHEMA = "platewright.roto-fit/1"
+NET = "net.safetensors"
+_FACTS = "fit.json"
+_PRIORS = "priors.npz"
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A shot that was learned. `height`, `width`: working resolution; `full_*`: the plate's. `quality`: object → frame → the overlap
+    with the truth (J) to expect of its prior.
+    `key_area`: object → smallest part of the picture that a key of it fills. `has_net`: False for flow alone."""
+
+    objects: tuple[str, ...]
+    height: int
+    width: int
+    full_height: int
+    full_width: int
+    has_net: bool
+    quality: Mapping[str, Mapping[int, float]]
+    key_area: Mapping[str, float]
+
+
+class PriorWriter:
+    """Gathers priors as they come, PNG-packed: a few kB a frame and object."""
+
+    def __init__(self) -> None:
+        self._packed: dict[str, Bytes] = {}
+        self.quality: dict[str, dict[int, float]] = {}
+
+    def add(self, number: int, name: str, frame: int, prior: Propagated, quality: float) -> None:
+        """Keep object `number`'s prior of `frame` and the overlap to expect of it."""
+        _, packed = cv2.imencode(".png", prior.matte, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        self._packed[_member(number, frame)] = packed
+        self.quality.setdefault(name, {})[frame] = round(quality, 4)
+
+    def save(self, folder: Path) -> None:
+        """Write them all. Raises: OSError."""
+        np.savez(folder / _PRIORS, **self._packed)  # type: ignore[arg-type]  # the stub takes the names for allow_pickle
+
+
+def save_facts(folder: Path, fitted: Fitted) -> None:
+    """Write `fit.json`. Raises: OSError."""
+    (folder / _FACTS).write_text(
+        json.dumps({"schema": SCHEMA} | asdict(fitted), indent=1, sort_keys=True), encoding="utf-8"
+    )
+
+
+def load_facts(folder: Path) -> Fitted:
+    """Read `fit.json`. Raises: RunnerError (the fit didn't finish, or another version wrote it)."""
+    try:
+        data = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunnerError(f"{folder} holds no finished roto fit", "run the fit step again") from error
+    if data.pop("schema", None) != SCHEMA:
+        raise RunnerError(f"{folder} holds a roto fit of another version", "run the fit step again")
+    quality = {name: {int(f): float(q) for f, q in frames.items()} for name, frames in data.pop("quality").items()}
+    return Fitted(objects=tuple(data.pop("objects")), quality=quality, **data)
+
+
+def load_priors(folder: Path, objects: Sequence[str], frames: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+    """Frame → (objects, height, width) 0 … 1. Raises: RunnerError (a prior is missing)."""
+    found: dict[int, NDArray[np.float32]] = {}
+    try:
+        with np.load(folder / _PRIORS) as packed:
+            for frame in frames:
+                found[frame] = np.stack([_unpack(packed[_member(i, frame)]) for i in range(len(objects))])
+    except (OSError, KeyError, ValueError) as error:
+        raise RunnerError(f"the roto fit in {folder} lacks the prior of a frame", "run the fit step again") from error
+    return found
+
+
+def _member(number: int, frame: int) -> str:
+    return f"{number}_{frame}"
+
+
+def _unpack(packed: Bytes) -> NDArray[np.float32]:
+    matte = cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE)
+    if matte is None:
+        raise ValueError("damaged PNG")
+    return from_bytes(np.asarray(matte, np.uint8))

@@ -1,0 +1,358 @@
+"""Roto's runner: flow first, then a net of the shot's own, then a matte for each frame."""
+
+from __future__ import annotations
+
+import os
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ModelError, RunnerError
+from pipeline.quality.overlap import region_similarity
+from pipeline.tasks.contract import FrameResult, ModelRef, ShotContext
+from pipeline.tasks.roto.clean import drop_islands
+from pipeline.tasks.roto.definition import RotoParameters
+from pipeline.tasks.roto.fitted import NET, Fitted, PriorWriter, load_facts, load_priors, save_facts
+from pipeline.tasks.roto.flow import FlowEstimator, FlowPair, Forward, Warp, cross_check, from_bytes, propagate
+from pipeline.tasks.roto.refine import enlarge, feather, follow_edges
+from pipeline.tasks.roto.sampler import BRIGHTEST, KeyFrame, Sampler
+from pipeline.tasks.roto.uncertainty import Credit, Uncertainty, uncertainty
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.tasks.roto.net import RotoNet
+
+Float = NDArray[np.float32]
+
+WORKING_HEIGHT = 480
+"""Lines at which flow and net work."""
+PREVIEW_HEIGHT = 270
+MATTE = "matte"
+"""Layer of the objects' union, and the only one when there is one object."""
+_FLOW_SHARE = 0.15
+"""Part of a fit's progress that flow takes when a net follows."""
+_PREVIEW_EVERY = 4
+"""While frames arrive, so many are shown at once and then one in so many, by the forward pass; the blended pass shows all."""
+
+
+class RotoRunner:
+    """Keyframe mattes to a matte on every frame. Keeps `pipeline.tasks.contract.TaskRunner`.
+
+    One object gives the layer `matte`; several give a layer each, and `matte` is their union.
+    Computes in float32 with PLATEWRIGHT_THREADS threads (1): the same seed and machine give the same bits.
+    """
+
+    def __init__(self) -> None:
+        self._start: dict[str, torch.Tensor] | None = None
+        self._imagenet = True
+
+    def load(self, model: ModelRef) -> None:
+        """The start of every fit: ImageNet's weights, or a studio's own net where `model` names a file.
+
+        Raises: ModelError (absent, changed, not safetensors).
+        """
+        threads = _threads()
+        cv2.setNumThreads(threads)
+        import torch
+
+        from pipeline.models.backbone import check_sha256, load_backbone
+
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(True)
+        # A debugging aid that costs a pass over every new tensor. The stub doesn't know it.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        self._imagenet = model.path is None
+        if model.path is None:
+            self._start = load_backbone()
+            return
+        if model.path.suffix != ".safetensors":
+            raise ModelError(f"weights {model.path} are not safetensors", "convert them; other formats can hold code")
+        if model.sha256:
+            check_sha256(model.path, model.sha256)
+        from pipeline.tasks.roto.fit import read_weights
+
+        self._start = read_weights(model.path)
+
+    def unload(self) -> None:
+        """Give the weights back."""
+        self._start = None
+
+    def fit(self, shot: ShotContext) -> Mapping[str, float | str | int | list[int]]:
+        """Flow over the whole shot, then the net. Leaves `fitted`'s files in `shot.folder`."""
+        parameters = _parameters(shot)
+        began = time.perf_counter()
+        objects = _objects(shot)
+        first_key = min(f for name in objects for f in shot.keys[name])
+        shot.preview(first_key, _key_preview(shot, objects, first_key))
+        reading = _Reading(shot, objects)
+        reading.read(_FLOW_SHARE if parameters.iterations else 1.0)
+        writer = reading.spread(objects)
+        flow_s = time.perf_counter() - began
+        loss = self._learn(shot, objects, reading, parameters.iterations) if parameters.iterations else 0.0
+        first = next(iter(shot.keys[objects[0]].values()))
+        areas = {name: min(float((m > 0.5).mean()) for m in reading.keys[name].values()) for name in objects}
+        height, width = reading.shape
+        fitted = Fitted(
+            objects=objects,
+            height=height,
+            width=width,
+            full_height=first.shape[0],
+            full_width=first.shape[1],
+            has_net=parameters.iterations > 0,
+            quality=writer.quality,
+            key_area=areas,
+        )
+        writer.save(shot.folder)
+        save_facts(shot.folder, fitted)
+        quality = [q for frames in writer.quality.values() for q in frames.values()]
+        return {
+            "iterations": parameters.iterations,
+            "seed": shot.seed,
+            "objects": len(objects),
+            "working_width": width,
+            "working_height": height,
+            "flow_s": round(flow_s, 2),
+            "fit_s": round(time.perf_counter() - began, 2),
+            "loss": round(loss, 5),
+            "flow_quality": round(float(np.mean(quality)), 4),
+        }
+
+    def _learn(self, shot: ShotContext, objects: Sequence[str], reading: _Reading, iterations: int) -> float:
+        """Train the shot's net and write it. Returns the final loss."""
+        from pipeline.tasks.roto import fit
+
+        if self._start is None:
+            raise RunnerError("the model was not loaded", "call load() before fit()")
+        sampler = Sampler(reading.key_frames(), objects, shot.seed, between=reading.between())
+        net = fit.new_net(len(objects), shot.seed, self._start, imagenet=self._imagenet)
+        rates = fit.IMAGENET_RATES if self._imagenet else fit.STUDIO_RATES
+
+        def step(done: int, loss: float) -> None:
+            if done % 5 == 0 or done == iterations:
+                share = _FLOW_SHARE + (1 - _FLOW_SHARE) * done / iterations
+                shot.progress(share, f"fit {done}/{iterations}, loss {loss:.3f}")
+
+        loss = fit.train(net, sampler, iterations, rates, step)
+        fit.write_weights(net, shot.folder / NET)
+        return loss
+
+    def run(self, shot: ShotContext) -> Iterator[FrameResult]:
+        """A result for each frame. A frame's depends on nothing but the fit and that frame, so chunks join without seams."""
+        parameters = _parameters(shot)
+        fitted = load_facts(shot.folder)
+        free = [f for f in shot.frames if any(f not in shot.keys.get(name, {}) for name in fitted.objects)]
+        net = self._net(shot, fitted) if fitted.has_net and free else None
+        shot.prefetch(free, WORKING_HEIGHT)
+        for number, frame in enumerate(shot.frames):
+            mattes: dict[str, Float] = {}
+            judged: dict[str, Uncertainty] = {}
+            if frame in free:
+                mattes, judged = _unpainted(shot, fitted, net, frame, parameters)
+            for name in fitted.objects:
+                if frame in shot.keys.get(name, {}):
+                    mattes[name] = shot.keys[name][frame]
+                    judged.pop(name, None)
+            layers = {
+                layer: {"A": _output(matte, parameters)}
+                for layer, matte in _layers({n: mattes[n] for n in fitted.objects}).items()
+            }
+            yield FrameResult(frame=frame, layers=layers, quality=_quality(list(judged.values()), mattes))
+            shot.progress((number + 1) / len(shot.frames))
+
+    def _net(self, shot: ShotContext, fitted: Fitted) -> RotoNet:
+        from pipeline.tasks.roto.fit import read_net
+
+        return read_net(shot.folder / NET, len(fitted.objects))
+
+
+class _Reading:
+    """A fit's walk over the shot: frames in, flows and first previews out. Indices count the shot's frames from 0."""
+
+    def __init__(self, shot: ShotContext, objects: Sequence[str]) -> None:
+        self._shot = shot
+        self._frames = list(shot.frames)
+        self._index = {frame: i for i, frame in enumerate(self._frames)}
+        self._breaks = [bisect_left(self._frames, cut) for cut in sorted(shot.cuts)]
+        self._objects = objects
+        self._pairs: list[FlowPair | None] = []
+        self.shape = (0, 0)
+        self.keys: dict[str, dict[int, Float]] = {}
+        self.pictures: dict[int, Float] = {}
+        self.moved: dict[int, dict[str, tuple[Float, float]]] = {}
+
+    def read(self, share: float) -> None:
+        """Read every frame once; `share` is the part of the fit's progress that this and `spread` take."""
+        shot, flow = self._shot, FlowEstimator()
+        shot.prefetch(self._frames, WORKING_HEIGHT)
+        painted = {self._index[f] for name in self._objects for f in shot.keys[name]}
+        forward: Forward | None = None
+        before: NDArray[np.uint8] | None = None
+        for i, frame in enumerate(self._frames):
+            rgb = shot.display(frame, WORKING_HEIGHT)
+            if forward is None:
+                self.shape = (rgb.shape[1], rgb.shape[2])
+                self.keys = {
+                    n: {self._index[f]: _fit_to(m, self.shape) for f, m in shot.keys[n].items()} for n in self._objects
+                }
+                forward = Forward(self.keys)
+            if i in painted:
+                self.pictures[i] = np.ascontiguousarray(rgb.transpose(1, 2, 0))
+                shot.preview(frame, _key_preview(shot, self._objects, frame))
+            grey = flow.prepare(rgb)
+            pair = None if before is None or i in self._breaks else flow.pair(before, grey)
+            if i > 0:
+                self._pairs.append(pair)
+            warp = Warp(pair.backward, pair.forward, self.shape) if pair else None
+            mattes = forward.step(i, warp)
+            if mattes and (i < _PREVIEW_EVERY or i % _PREVIEW_EVERY == 0) and i not in painted:
+                shot.preview(frame, {layer: _small(m) for layer, m in _layers(mattes).items()})
+            before = grey
+            shot.progress(share * 0.7 * (i + 1) / len(self._frames), f"motion {i + 1}/{len(self._frames)}")
+
+    def spread(self, objects: Sequence[str]) -> PriorWriter:
+        """Every object's matte on every frame, and in `moved` what each key would be without itself."""
+        writer = PriorWriter()
+        for number, name in enumerate(objects):
+            keys = self.keys[name]
+            checks = cross_check(keys, self._pairs, self._breaks, self.shape)
+            credit = Credit.from_keys(
+                (c.trust, region_similarity(from_bytes(c.matte), keys[i])) for i, c in checks.items()
+            )
+            for i, check in checks.items():
+                self.moved.setdefault(i, {})[name] = from_bytes(check.matte), credit.quality(check.trust)
+            for i, prior in propagate(keys, self._pairs, self._breaks, self.shape):
+                frame = self._frames[i]
+                writer.add(number, name, frame, prior, credit.quality(prior.trust))
+                if i not in keys:
+                    layer = MATTE if len(objects) == 1 else name
+                    self._shot.preview(frame, {layer: _small(from_bytes(prior.matte))})
+        return writer
+
+    def key_frames(self) -> list[KeyFrame]:
+        """What there is to learn from."""
+        return [
+            KeyFrame(rgb, {name: keys[i] for name, keys in self.keys.items() if i in keys}, self.moved.get(i, {}))
+            for i, rgb in self.pictures.items()
+        ]
+
+    def between(self) -> float:
+        """The part of the frames, over all objects, that lie between two keys of an object in one shot."""
+        scenes = [bisect_right(self._breaks, i) for i in range(len(self._frames))]
+        inner = 0
+        for keys in self.keys.values():
+            spans = {scenes[k]: [j for j in keys if scenes[j] == scenes[k]] for k in keys}
+            inner += sum(max(span) - min(span) + 1 for span in spans.values())
+        return inner / (len(self._frames) * len(self.keys))
+
+
+def _unpainted(
+    shot: ShotContext, fitted: Fitted, net: RotoNet | None, frame: int, parameters: RotoParameters
+) -> tuple[dict[str, Float], dict[str, Uncertainty]]:
+    """Every object's matte on a frame, at the plate's size, and how sure each is."""
+    priors = load_priors(shot.folder, fitted.objects, [frame])[frame]
+    quality = [fitted.quality[name][frame] for name in fitted.objects]
+    if net is None:
+        found = priors
+        judged = [_of_flow(prior, q) for prior, q in zip(priors, quality, strict=True)]
+    else:
+        from pipeline.tasks.roto.infer import predict
+
+        rgb = np.clip(shot.display(frame, WORKING_HEIGHT), 0, BRIGHTEST)
+        found = predict(net, rgb, priors, quality, [fitted.key_area[n] for n in fitted.objects])
+        if parameters.islands:
+            found = np.stack([drop_islands(matte, prior) for matte, prior in zip(found, priors, strict=True)])
+        judged = [uncertainty(matte, prior) for matte, prior in zip(found, priors, strict=True)]
+    full = [enlarge(matte, fitted.full_height, fitted.full_width) for matte in found]
+    if parameters.edge_refine:
+        guide = np.clip(shot.display(frame), 0, BRIGHTEST)
+        full = [follow_edges(matte, guide) for matte in full]
+    return dict(zip(fitted.objects, full, strict=True)), dict(zip(fitted.objects, judged, strict=True))
+
+
+def _of_flow(prior: Float, quality: float) -> Uncertainty:
+    """Without a net there is one witness only: how well flow does between the keys."""
+    return Uncertainty(1 - quality, 0.0, float((prior > 0.5).mean()))
+
+
+def _quality(judged: Sequence[Uncertainty], mattes: Mapping[str, Float]) -> dict[str, float]:
+    """Of the frame: the least sure object speaks for it. `is_key` when nothing had to be made."""
+    union = np.max([m > 0.5 for m in mattes.values()], axis=0)
+    return {
+        "confidence": 1 - max((u.worst for u in judged), default=0.0),
+        "entropy": max((u.entropy for u in judged), default=0.0),
+        "disagreement": max((u.disagreement for u in judged), default=0.0),
+        "coverage": float(union.mean()),
+        "is_key": 0.0 if judged else 1.0,
+    }
+
+
+def _output(matte: Float, parameters: RotoParameters) -> Float:
+    """The matte as asked for. With the defaults it passes untouched, bit for bit."""
+    matte = feather(matte, parameters.feather)
+    return 1 - matte if parameters.invert else matte
+
+
+def _layers(mattes: Mapping[str, Float]) -> dict[str, Float]:
+    """Objects to layers: `matte` alone for one, `matte` as the union and each by name for several."""
+    values = list(mattes.values())
+    if len(values) == 1:
+        return {MATTE: values[0]}
+    return {MATTE: np.max(values, axis=0), **mattes}
+
+
+def _key_preview(shot: ShotContext, objects: Sequence[str], frame: int) -> dict[str, Float]:
+    mattes = {name: shot.keys[name][frame] for name in objects if frame in shot.keys[name]}
+    return {layer: _small(matte) for layer, matte in _layers(mattes).items()}
+
+
+def _objects(shot: ShotContext) -> tuple[str, ...]:
+    """The shot's objects by name. Raises: RunnerError (none, or one without a key in the shot)."""
+    frames = set(shot.frames)
+    for name, keys in shot.keys.items():
+        if not keys:
+            raise RunnerError(f"object {name!r} has no key matte", "paint it on one frame at least")
+        if outside := sorted(set(keys) - frames):
+            raise RunnerError(
+                f"object {name!r} has a key on frame {outside[0]}, outside the shot", "move the key into the range"
+            )
+        if name == MATTE and len(shot.keys) > 1:
+            raise RunnerError(
+                f"an object can't be called {MATTE!r} beside others: that layer is their union", "rename it"
+            )
+    if not shot.keys:
+        raise RunnerError("there are no key mattes", "give one on one frame at least")
+    return tuple(sorted(shot.keys))
+
+
+def _parameters(shot: ShotContext) -> RotoParameters:
+    if not isinstance(shot.parameters, RotoParameters):
+        raise RunnerError(f"roto can't work with {type(shot.parameters).__name__}", "give RotoParameters")
+    return shot.parameters
+
+
+def _fit_to(matte: Float, shape: tuple[int, int]) -> Float:
+    """A key at working resolution, (height, width) = `shape`."""
+    if matte.shape == shape:
+        return matte
+    return np.asarray(cv2.resize(matte, (shape[1], shape[0]), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _small(matte: Float) -> Float:
+    height, width = matte.shape
+    if height <= PREVIEW_HEIGHT:
+        return matte
+    return _fit_to(matte, (PREVIEW_HEIGHT, max(1, round(width * PREVIEW_HEIGHT / height))))
+
+
+def _threads() -> int:
+    """PLATEWRIGHT_THREADS, 1 unless it says more: sessions share a machine. Raises: ModelError (not a number)."""
+    text = os.environ.get("PLATEWRIGHT_THREADS", "1")
+    if not text.isdigit() or int(text) < 1:
+        raise ModelError(f"PLATEWRIGHT_THREADS is {text!r}", "set it to a whole number from 1, or leave it out")
+    return int(text)
