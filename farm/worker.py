@@ -111,7 +111,7 @@ class Worker:
         wait_s = 0.0 if self._config.once else _LONG_POLL_S if self._settled else _LOADING_POLL_S
         path = f"{self._path}/claim"
         body = {"hello": self._hello().model_dump(), "wait_s": wait_s}
-        reply: dict[str, Any] | None = self._client.post(path, body, timeout_s=wait_s + 10)
+        reply: dict[str, Any] | None = self._client.post(path, body, timeout_s=wait_s + 10, unless=self.stop.is_set)
         return reply
 
     def _listen(self) -> None:

@@ -44,6 +44,7 @@ class Kind(StrEnum):
     PLATE = "plate"
     AUDIO = "audio"
     STROKE = "stroke"
+    MODEL = "model"
 
 
 Point = tuple[float, float]
@@ -70,11 +71,12 @@ _TYPES: dict[Kind, Any] = {
     Kind.PLATE: str,
     Kind.AUDIO: str,
     Kind.STROKE: tuple[Stroke, ...],
+    Kind.MODEL: str,
 }
 """The Python type behind each kind; a choice is a `Literal` of texts."""
 _KIND_OF_TYPE = {int: Kind.INT, float: Kind.FLOAT, bool: Kind.BOOL, str: Kind.TEXT}
 _NUMBERS = (Kind.INT, Kind.FLOAT, Kind.SEED)
-PATH_KINDS = frozenset({Kind.MASK, Kind.REFERENCE, Kind.PLATE, Kind.AUDIO})
+PATH_KINDS = frozenset({Kind.MASK, Kind.REFERENCE, Kind.PLATE, Kind.AUDIO, Kind.MODEL})
 """Kinds whose value is a path, held to the allow-listed roots like any other path of a submission."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from pipeline.errors import Fault, PipelineError, SubmissionRefused
-from pipeline.parameters import Kind, describe
+from pipeline.parameters import PATH_KINDS, Kind, describe
 from pipeline.tasks.definition import TaskDefinition
 
 _KEY = re.compile(r"(?:(?P<object>[A-Za-z0-9][A-Za-z0-9.\-]*):)?(?P<frame>-?\d+)=(?P<path>.+)", re.DOTALL)
@@ -65,6 +65,7 @@ CONTROLS: dict[Kind, Callable[[dict[str, Any]], Any]] = {
     Kind.PLATE: lambda _: click.STRING,
     Kind.AUDIO: lambda _: click.Path(),
     Kind.STROKE: lambda _: _Numbers(True, "FRAME,X,Y;…"),
+    Kind.MODEL: lambda _: click.Path(),
 }
 """Kind of parameter → how the command line asks for it."""
 
@@ -152,11 +153,7 @@ def request_body(definition: TaskDefinition, given: dict[str, Any]) -> dict[str,
     body.update({name: _absolute(given[name]) for name in ("plate", "cut", "out") if given.get(name) is not None})
     if given.get("keys"):
         body["keys"] = _keys(given["keys"])
-    paths = {
-        e["name"]
-        for e in describe(definition.parameters)["parameters"]
-        if e["kind"] in ("mask", "reference", "plate", "audio")
-    }
+    paths = {e["name"] for e in describe(definition.parameters)["parameters"] if e["kind"] in PATH_KINDS}
     parameters = {name[6:]: value for name, value in given.items() if name.startswith("param_") and value is not None}
     body["parameters"] = {name: _absolute(value) if name in paths else value for name, value in parameters.items()}
     return body

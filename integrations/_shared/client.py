@@ -11,7 +11,7 @@ import json
 import socket
 import ssl
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 SCHEMA = "platewright/1"
@@ -60,9 +60,15 @@ class Client:
             "GET", path + ("?" + urllib.parse.urlencode(given, doseq=True) if given else ""), None, timeout_s
         )
 
-    def post(self, path: str, body: Any = None, timeout_s: float | None = None) -> Any:
-        """POST JSON. Raises: DispatcherError."""
-        return self.request("POST", path, {} if body is None else body, timeout_s)
+    def post(
+        self,
+        path: str,
+        body: Any = None,
+        timeout_s: float | None = None,
+        unless: Callable[[], bool] | None = None,
+    ) -> Any:
+        """POST JSON; see `request` for `unless`. Raises: DispatcherError."""
+        return self.request("POST", path, {} if body is None else body, timeout_s, unless=unless)
 
     def request(
         self,
@@ -71,8 +77,13 @@ class Client:
         body: Any = None,
         timeout_s: float | None = None,
         headers: dict[str, str] | None = None,
+        unless: Callable[[], bool] | None = None,
     ) -> Any:
-        """Ask once; a kept connection that the server has closed meanwhile is opened anew. Returns the JSON, or None for 204."""
+        """Ask once; a kept connection that the server has closed meanwhile is opened anew. Returns the JSON, or None for 204.
+
+        A request that may wait long takes `unless`: true once nobody wants the answer. Set what it reads before you call
+        `interrupt`, and no moment is left in which the request waits on unheard.
+        """
         data = None if body is None else json.dumps(body).encode()
         sent = {"Authorization": "Bearer " + self._token, "Accept": "application/json", **(headers or {})}
         if data is not None:
@@ -81,13 +92,13 @@ class Client:
         self._interrupted = False
         try:
             try:
-                status, raw = self._once(method, path, data, sent, timeout_s)
+                status, raw = self._once(method, path, data, sent, timeout_s, unless)
             except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
                 # Every request may be sent twice: submits carry a key, workers an attempt number.
                 if fresh or self._interrupted:
                     raise
                 self.close()
-                status, raw = self._once(method, path, data, sent, timeout_s)
+                status, raw = self._once(method, path, data, sent, timeout_s, unless)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise self._unreachable(error) from error
@@ -142,23 +153,32 @@ class Client:
             self._connection = None
 
     def _once(
-        self, method: str, path: str, data: bytes | None, headers: dict[str, str], timeout_s: float | None
+        self,
+        method: str,
+        path: str,
+        data: bytes | None,
+        headers: dict[str, str],
+        timeout_s: float | None,
+        unless: Callable[[], bool] | None,
     ) -> tuple[int, bytes]:
         if self._connection is None:
             self._connection = self._connect(timeout_s or self._timeout_s)
         elif self._connection.sock is not None:
             self._connection.sock.settimeout(timeout_s or self._timeout_s)
+        # Only now is there a socket that `interrupt` can shut: asked any earlier, an interrupt in between would be missed.
+        if unless is not None and unless():
+            raise InterruptedError("broken off")
         self._connection.request(method, self._parts.path.rstrip("/") + path, body=data, headers=headers)
         response = self._connection.getresponse()
         return response.status, response.read()
 
     def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
         host = self._parts.hostname or ""
-        if self._parts.scheme == "https":
-            return http.client.HTTPSConnection(
-                host, self._parts.port, timeout=timeout_s, context=ssl.create_default_context()
-            )
-        connection = http.client.HTTPConnection(host, self._parts.port, timeout=timeout_s)
+        connection = (
+            http.client.HTTPSConnection(host, self._parts.port, timeout=timeout_s, context=ssl.create_default_context())
+            if self._parts.scheme == "https"
+            else http.client.HTTPConnection(host, self._parts.port, timeout=timeout_s)
+        )
         connection.connect()
         if connection.sock is not None:
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

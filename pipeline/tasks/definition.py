@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from pipeline.errors import TaskError
 from pipeline.parameters import Parameters
+from pipeline.plate import Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """A per-frame number of a report: what it means, and which way is better."""
+
+    label: str
+    help: str
+    better: Literal["higher", "lower"]
+
+
+CONFIDENCE = Measure(label="Confidence", help="How sure the model is of the frame, 0 to 1.", better="higher")
+"""Every task's: `FrameResult.quality` always has it, under the name `confidence`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +47,22 @@ class TaskDefinition:
     """What a session may use at most on an HD plate."""
     default_model: str = ""
     """Identity of the weights that are used when no model is named: warm sessions are matched by it."""
+    families: tuple[str, ...] = ()
+    """Families of weights that its runner can load from a path, as `pipeline.models.inspect` names them."""
+    key_kind: Literal["matte", "picture"] = "matte"
+    """What a keyframe is: a matte of an object, or a painted picture."""
+    learns: bool = True
+    """Whether what a fit leaves behind decides the frames. One that only shows previews doesn't: then a frame's content key
+    hangs on that frame and its context alone, and frames whose neighbours changed need not be made again."""
+    extends: Callable[[Parameters], bool] = lambda _: False
+    """Whether frames are made that the plate hasn't: then the whole range of the cut is delivered, with its handles."""
+    windows: Callable[[Parameters, Window, Window], tuple[Window, Window]] = lambda _, data, display: (data, display)
+    """Data and display window of what is delivered, from the plate's two."""
+    inspect: str = ""
+    """`"package.module:function"` that looks at a submission's files for faults of this task's own, loaded only in the child
+    that reads them; see `pipeline.tasks.intake.TaskCheck`."""
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    """What `FrameResult.quality` holds, by name: what a show may set a bound on."""
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ModelError, RunnerError
+from pipeline.motion import FlowEstimator, FlowPair, Warp
 from pipeline.quality.overlap import region_similarity
 from pipeline.tasks.contract import FrameResult, ModelRef, ShotContext
 from pipeline.tasks.roto.clean import drop_islands
 from pipeline.tasks.roto.definition import RotoParameters
 from pipeline.tasks.roto.fitted import NET, Fitted, PriorWriter, load_facts, load_priors, save_facts
-from pipeline.tasks.roto.flow import FlowEstimator, FlowPair, Forward, Warp, cross_check, from_bytes, propagate
+from pipeline.tasks.roto.flow import Forward, cross_check, from_bytes, propagate
 from pipeline.tasks.roto.refine import enlarge, feather, follow_edges
 from pipeline.tasks.roto.sampler import BRIGHTEST, KeyFrame, Sampler
 from pipeline.tasks.roto.uncertainty import Credit, Uncertainty, uncertainty

@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from pipeline.motion import FlowEstimator, FlowPair
 from pipeline.quality.overlap import region_similarity
-from pipeline.tasks.roto.flow import FlowEstimator, FlowPair, Propagated, cross_check, propagate
+from pipeline.tasks.roto.flow import Propagated, cross_check, propagate
 
 from .tiny import HEIGHT, WIDTH, disk, gliding
 
