@@ -61,13 +61,13 @@ class Warp:
     def __init__(self, out: Half, back: Half, shape: tuple[int, int]) -> None:
         """`out` leads from the frame that is made to the one that is known, `back` the other way."""
         small = out.astype(np.float32)
-        grid = grid(small.shape[0], small.shape[1])
+        own = grid(small.shape[0], small.shape[1])
         returned = small + cv2.remap(
-            back.astype(np.float32), grid + small, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            back.astype(np.float32), own + small, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         limit = _RELATIVE * 2 * np.square(small).sum(-1) + _ABSOLUTE
         self._kept = np.where(np.square(returned).sum(-1) < limit, np.float32(_DECAY), np.float32(_DECAY * _BROKEN))
-        self._small_map = grid + small
+        self._small_map = own + small
         height, width = shape
         self._map = grid(height, width) + cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR) * 2
 
