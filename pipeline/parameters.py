@@ -21,6 +21,7 @@ from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from pipeline.curves import Curve, KeyedCurve, read_curve, value_range
 from pipeline.errors import Fault, ParameterError
 
 FORM_SCHEMA = "platewright.form/1"
@@ -91,13 +92,21 @@ def parameter(
     min: float | None = None,
     max: float | None = None,
     visible_in: tuple[str, ...] = (),
+    keyable: bool = True,
 ) -> Any:
     """Declare one parameter.
 
     `kind` is derived from the type where that says enough. `visible_in` names the faces that show it
     (`nuke`, `blender`, `resolve`, `web`, `cli`); empty means all. A default of None means "not set", and nothing else does.
+    A float may be keyed over frames or driven by sound, unless `keyable` says that it holds for the whole shot.
     """
-    extra: JsonDict = {"kind": kind and str(kind), "group": group, "unit": unit, "visible_in": list(visible_in)}
+    extra: JsonDict = {
+        "kind": kind and str(kind),
+        "group": group,
+        "unit": unit,
+        "visible_in": list(visible_in),
+        "keyable": keyable,
+    }
     return Field(default, title=label or None, description=help, ge=min, le=max, json_schema_extra=extra)
 
 
@@ -214,6 +223,8 @@ def describe(model: type[Parameters]) -> dict[str, Any]:
         }
         if not field.is_required():
             entry["default"] = field.default
+        if kind is Kind.FLOAT:
+            entry["keyable"] = bool(extra.get("keyable", True))
         if kind is Kind.CHOICE:
             entry["choices"] = list(get_args(core))
         if low is not None:
@@ -232,6 +243,45 @@ def validate(model: type[Parameters], values: Mapping[str, Any]) -> tuple[Parame
         return model.model_validate(dict(values)), []
     except ValidationError as error:
         return None, [_fault(model, values, dict(e)) for e in error.errors()]
+
+
+def validate_keyed(
+    model: type[Parameters], values: Mapping[str, Any]
+) -> tuple[Parameters | None, dict[str, Curve], list[Fault]]:
+    """As `validate`, where a float may come as a curve: the parameters hold a value of it, the curves go beside them.
+
+    A keyed curve stands for its value on its first key, one of sound for its `low`.
+    """
+    plain, curves, faults = dict(values), dict[str, Curve](), list[Fault]()
+    for name, value in values.items():
+        field = model.model_fields.get(name)
+        if field is None or not isinstance(value, Mapping):
+            continue
+        try:
+            curve = _curve(field, value)
+        except ParameterError as error:
+            faults.append(Fault(f"parameter {name}", error.message, error.hint))
+            del plain[name]
+            continue
+        curves[name] = curve
+        plain[name] = curve.keys[min(curve.keys)] if isinstance(curve, KeyedCurve) else curve.low
+    parameters, more = validate(model, plain)
+    return parameters, curves, faults + more
+
+
+def _curve(field: FieldInfo, value: Mapping[str, Any]) -> Curve:
+    """Raises: ParameterError (not a number that can be keyed, values out of bounds)."""
+    if _kind(field) is not Kind.FLOAT or not _extra(field).get("keyable", True):
+        raise ParameterError("can't be keyed over frames", "give one value for the whole shot")
+    curve = read_curve(value)
+    low, high = _bounds(field)
+    least, most = value_range(curve)
+    if (low is not None and least < low) or (high is not None and most > high):
+        raise ParameterError(
+            f"is keyed from {least:g} to {most:g}",
+            f"allowed: {'any' if low is None else f'{low:g}'} to {'any' if high is None else f'{high:g}'}",
+        )
+    return curve
 
 
 def _fault(model: type[Parameters], values: Mapping[str, Any], error: Mapping[str, Any]) -> Fault:
