@@ -30,7 +30,7 @@ def publish_take(assignment: Assignment, spec: JobSpec, report: Reporter) -> dic
     quality: dict[int, dict[str, float]] = {}
     layers: dict[str, None] = {}
     seconds = 0.0
-    changes = False
+    changes = alpha = False
     for chunk in chunks:
         folder = Path(chunk.folder)
         facts = _facts(folder / STEP_REPORT)
@@ -39,9 +39,10 @@ def publish_take(assignment: Assignment, spec: JobSpec, report: Reporter) -> dic
         quality.update({int(frame): values for frame, values in facts["frames"].items()})
         layers.update(dict.fromkeys(facts["layers"]))
         changes = changes or facts["changes_picture"]
+        alpha = alpha or facts["makes_alpha"]
         seconds += facts["seconds"]
     fit = next((_facts(Path(i.folder) / STEP_REPORT) for i in assignment.inputs if i.step == "fit"), {})
-    take = spec.takes[assignment.take]
+    take, plate = spec.takes[assignment.take], spec.plate.plate()
     reserved = assignment.version
     version = Version(spec.address, reserved.product, reserved.number, reserved.name, Path(reserved.folder))
     timings = {"fit_s": fit.get("seconds", 0.0), "infer_s": round(seconds, 3)}
@@ -56,24 +57,28 @@ def publish_take(assignment: Assignment, spec: JobSpec, report: Reporter) -> dic
     published = publish(
         PublishRequest(
             version=version,
-            plate=spec.plate.plate(),
+            plate=plate,
             source_colorspace=spec.plate.source_colorspace,
             frames=frames,
             produced=produced,
             added_layers=tuple(layers),
             changed_rgb=changes,
+            makes_alpha=alpha,
+            windows=take.windows(plate),
+            missing=FrameRange.parse(spec.missing),
+            bounds=spec.bounds,
             quality=quality,
             input_hashes=spec.input_hashes,
             record=record(
                 job=assignment.job_id,
                 spec=spec.model_dump(mode="json"),
                 take=take.model_dump(mode="json"),
-                model={"name": spec.model},
+                model={**take.model.model_dump(), "name": take.model.name or spec.model},
                 fit=fit,
                 timings=timings,
             ),
             codec=spec.codec,
-            rate=spec.plate.plate().rate,
+            rate=plate.rate,
             cut=None if spec.cut_path is None or spec.edit is None else (Path(spec.cut_path), str(spec.edit["clip"])),
             proxies=_proxies(assignment.proxy),
             scratch=Path(assignment.folder),

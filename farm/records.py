@@ -318,6 +318,8 @@ class WorkFacts:
     product: str
     memory_mb: int
     model: str = ""
+    models: tuple[str, ...] = ()
+    """Which weights each take loads, as warm sessions name them; empty when all load `model`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,9 @@ from farm.wire import Assignment
 from pipeline.errors import PipelineError, RunnerError, StorageError
 from pipeline.frames import FrameRange
 from pipeline.jobs.chunks import Chunk
-from pipeline.jobs.spec import JobSpec
+from pipeline.jobs.spec import JobSpec, TakeSpec
 from pipeline.media.proxy import write_jpeg
+from pipeline.models.files import check_sha256
 from pipeline.paths import storage_error
 from pipeline.plate_shot import Reporter
 from pipeline.runner import run_chunk, run_fit
@@ -51,19 +52,26 @@ class Session:
         """Which model is loaded, as `task:model`."""
         return self._identity
 
-    def warm(self, task_name: str, model: str) -> str:
+    def warm(self, task_name: str, model: ModelRef, identity: str = "") -> str:
         """Load a task's model, unless it is loaded. Returns the identity that workers report as warm. Raises: TaskError, ModelError."""
-        identity = f"{task_name}:{model}"
+        identity = f"{task_name}:{identity or model.name}"
         if self._identity != identity:
             if self._runner is not None:
                 self._runner.unload()
             started = time.monotonic()
-            self._runner = None
+            self._runner, self._identity = None, ""
             runner = new_runner(task(task_name))
-            runner.load(ModelRef(name=model))
+            runner.load(model)
             self._runner, self._identity = runner, identity
             log.info("loaded %s in %.1f s", identity, time.monotonic() - started)
         return identity
+
+    def _warm_for(self, spec: JobSpec, take: TakeSpec) -> None:
+        """Raises: TaskError, ModelError (other weights lie there than were submitted)."""
+        if self._identity != f"{spec.task}:{take.identity or spec.model}":
+            for name, digest in take.weights.items():
+                check_sha256(Path(take.inputs[name].path), digest)
+        self.warm(spec.task, model_of(spec, take), take.identity)
 
     def do(self, assignment: Assignment, report: Reporter) -> dict[str, Any]:
         """Do one chunk and return its result. Raises: PipelineError, Cancelled."""
@@ -81,7 +89,7 @@ class Session:
         try:
             if assignment.step == "publish":
                 return publish_take(assignment, spec, report)
-            self.warm(spec.task, spec.model)
+            self._warm_for(spec, take)
             assert self._runner is not None
             if assignment.step == "fit":
                 return run_fit(spec, take, definition, runner=self._runner, frames=chunk, folder=folder, report=report)
@@ -98,6 +106,17 @@ class Session:
             )
         except OSError as error:
             raise storage_error(error, error.filename or folder) from error
+
+
+def model_of(spec: JobSpec, take: TakeSpec) -> ModelRef:
+    """The weights of a take, as its runner is told of them."""
+    return ModelRef(
+        name=take.model.name or spec.model,
+        path=None if take.model.path is None else Path(take.model.path),
+        sha256=take.model.sha256,
+        family=take.model.family,
+        options={name: take.inputs[name].path for name in take.weights},
+    )
 
 
 class LinkReporter:
@@ -178,7 +197,9 @@ def main() -> None:
             importlib.import_module(model)
             continue
         try:
-            link.send({"event": "warm", "identity": session.warm(name, model or task(name).default_model)})
+            link.send(
+                {"event": "warm", "identity": session.warm(name, ModelRef(name=model or task(name).default_model))}
+            )
         except PipelineError as error:
             log.warning("not warmed up: %s (%s)", error.message, error.hint)
     link.send({"event": "ready"})

@@ -65,6 +65,8 @@ class FarmSettings:
     """How long an idle worker's request for work is kept open."""
     reap_s: float = 1.0
     """How often leases are looked at."""
+    bounds_file: Path | None = None
+    """JSON of what shows ask of their results; see `farm/bounds.py`. None: each task's own bounds alone."""
     proxy_height: int = 540
     ocio_config: str | None = None
     """An OCIO config file; none for the built-in one."""

@@ -3,19 +3,23 @@ watch folder all call."""
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from farm.bounds import read_bounds
 from farm.inspector import Inspector
 from farm.records import WorkFacts
 from farm.settings import FarmSettings
 from pipeline.errors import Fault, PipelineError, SubmissionRefused, fault_of
 from pipeline.jobs.plan import Step, plan
 from pipeline.jobs.spec import Defaults, JobRequest, JobSpec, SubmissionFacts, resolve
-from pipeline.naming import FolderTemplate
+from pipeline.naming import FolderTemplate, version_of
+from pipeline.parameters import Kind, describe
 from pipeline.paths import allowed_path
+from pipeline.publish.values import sidecar_path
 from pipeline.tasks.definition import TaskDefinition
 from pipeline.tasks.registry import task
 
@@ -55,14 +59,43 @@ def prepare(
             },
         )
     )
-    defaults = Defaults(studio=studio, show=settings.show, publish_root=publish_root)
+    defaults = Defaults(
+        studio=studio, show=settings.show, publish_root=publish_root, bounds=read_bounds(settings.bounds_file)
+    )
     spec = resolve(request, facts, definition, defaults=defaults, draw_seed=draw_seed)
+    if request.seed_from is not None:
+        spec = _with_seed_of(spec, int(request.seed_from[1:]), definition, settings)
     return Prepared(
         spec=spec,
         steps=plan(spec, definition),
-        work=WorkFacts(product=definition.product, memory_mb=definition.memory_mb, model=f"{spec.task}:{spec.model}"),
+        work=WorkFacts(
+            product=definition.product,
+            memory_mb=definition.memory_mb,
+            models=tuple(f"{spec.task}:{take.identity}" for take in spec.takes),
+        ),
         taken_on_disk=_taken(spec, definition, settings),
     )
+
+
+def _with_seed_of(spec: JobSpec, number: int, definition: TaskDefinition, settings: FarmSettings) -> JobSpec:
+    """The spec with the seed of an earlier version of this shot and product, on every take that names none of its own.
+
+    Raises: SubmissionRefused (no such version here).
+    """
+    template = FolderTemplate(settings.version_template)
+    version = version_of(spec.address, definition.product, number, Path(spec.publish_root), template)
+    path = sidecar_path(version)
+    try:
+        seed = int(json.loads(path.read_text(encoding="utf-8"))["seed"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"{version.name} isn't published here"
+        raise SubmissionRefused([Fault("seed_from", message, "plates versions lists what is")]) from error
+    given = {entry["name"] for entry in describe(definition.parameters)["parameters"] if entry["kind"] == Kind.SEED}
+    takes = tuple(
+        take if any(take.parameters[name] is not None for name in given) else take.model_copy(update={"seed": seed})
+        for take in spec.takes
+    )
+    return spec.model_copy(update={"takes": takes})
 
 
 def _publish_root(request: JobRequest, studio: str, settings: FarmSettings) -> Path:

@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.media.transform import HybridCurve, to_display
+from pipeline.media.transform import SHOT_CURVE as CURVE
+from pipeline.media.transform import to_display
 from pipeline.parameters import Parameters
 from pipeline.plate import Window
 
 if TYPE_CHECKING:
     from pipeline.tasks.contract import Array
-
-CURVE = HybridCurve(peak=1.0)
-"""Model space of every shot: sRGB up to 1, a log shoulder above; the same on every frame, in fit and chunk."""
 
 
 def _quiet(fraction: float, note: str) -> None:

@@ -38,10 +38,13 @@ def plan(spec: JobSpec, definition: TaskDefinition) -> tuple[Step, ...]:
     """The steps of every take, in an order in which they could run one by one.
 
     A fit sees the whole shot in one chunk: its flow runs from key to key. Infer frames are cut so that each is written
-    once and none crosses a gap or a cut. Publish is one chunk over all frames, because a version appears whole or not at all.
+    once and none crosses a gap or a cut; a task that makes frames which the plate hasn't reads the nearest that it has.
+    Publish is one chunk over all frames, because a version appears whole or not at all.
     """
     frames = FrameRange.parse(spec.frames)
-    whole = [Chunk(0, frames, FrameRange())]
+    beside = FrameRange.parse(spec.beside)
+    readable = (frames - FrameRange.parse(spec.missing)) | beside if spec.missing else None
+    whole = [Chunk(0, frames, beside)]
     steps: list[Step] = []
     for take in spec.takes:
         parameters: Parameters = definition.parameters.model_validate(take.parameters)
@@ -54,6 +57,7 @@ def plan(spec: JobSpec, definition: TaskDefinition) -> tuple[Step, ...]:
             size=spec.chunk_frames or definition.chunk_frames,
             context=definition.context_frames(parameters),
             cuts=spec.cuts,
+            readable=readable,
         )
         steps.append(Step(StepName.INFER, take.index, chunks, before))
         steps.append(Step(StepName.PUBLISH, take.index, whole, (StepName.INFER,)))

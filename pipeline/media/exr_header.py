@@ -9,6 +9,7 @@ Layout: "OpenEXR File Layout", Academy Software Foundation (magic, version, attr
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 from pipeline.errors import PlateError
 from pipeline.layer import PixelType
 from pipeline.plate import Window
+from pipeline.rate import FrameRate
 
 MAGIC = 20000630
 _TILED, _LONG_NAMES, _DEEP, _MULTIPART = 0x200, 0x400, 0x800, 0x1000
@@ -412,3 +414,27 @@ def timecode_attribute(text: str) -> Attribute:
     for shift, number in ((24, hours), (16, minutes), (8, seconds), (0, frame)):
         word |= (number // 10 << 4 | number % 10) << shift
     return Attribute("timecode", struct.pack("<II", word, 0))
+
+
+def shift_timecode(value: Any, frames: int, rate: FrameRate) -> Attribute | None:
+    """A `timeCode` attribute so many frames on, counted at the rate's whole number; a day wraps.
+
+    Drop-frame labels skip 2 numbers a minute but every tenth (SMPTE ST 12-1). None when it is no timecode, or counts more
+    than 30 frames a second, where the label's frame number stands for a pair.
+    """
+    text, base = timecode_text(value), math.ceil(rate.value)
+    if text is None or base > 30:
+        return None
+    drop = 2 if text[-3] == ";" and base == 30 else 0
+    hours, minutes, seconds, frame = (int(piece) for piece in text.replace(";", ":").split(":"))
+    passed = hours * 60 + minutes
+    count = (passed * 60 + seconds) * base + frame - drop * (passed - passed // 10)
+    ten_minutes = 600 * base - 9 * drop
+    count = (count + frames) % (144 * ten_minutes)
+    tens, rest = divmod(count, ten_minutes)
+    minute = 0 if rest < 60 * base else 1 + (rest - 60 * base) // (60 * base - drop)
+    label = count + drop * (9 * tens + minute)
+    seconds, frame = divmod(label, base)
+    mark = ";" if text[-3] == ";" else ":"
+    made = timecode_attribute(f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{mark}{frame:02d}")
+    return Attribute("timecode", made.data[:4] + value.data[4:])

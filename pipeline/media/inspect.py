@@ -340,15 +340,19 @@ def inspect_key(path: Path | str, *, window: Window, display: Window) -> KeyInsp
             raise KeyframeError(
                 f"{int(bad.sum())} pixels are NaN or infinite, the first at x {x}, y {y}", "export the matte again"
             )
-        matte = np.clip(fit_matte(plane, data, own_display, window=window, display=display), 0, 1)
-        coverage = float((matte > 0.5).mean())
-        if coverage == 0:
-            raise KeyframeError(
-                f"is empty: no pixel is above 0.5, the highest is {float(matte.max()):.3g}",
-                "draw the object's shape in white; leave a frame out where it isn't seen",
-            )
+        return covering(np.clip(fit_matte(plane, data, own_display, window=window, display=display), 0, 1))
     except (PlateError, KeyframeError) as error:
         return KeyInspection(faults=(fault_of(error, "key"),))
+
+
+def covering(matte: NDArray[np.float32]) -> KeyInspection:
+    """What a key's matte covers, (height, width) 0 … 1. Raises: KeyframeError (a matte of nothing)."""
+    coverage = float((matte > 0.5).mean())
+    if coverage == 0:
+        raise KeyframeError(
+            f"is empty: no pixel is above 0.5, the highest is {float(matte.max()):.3g}",
+            "draw the object's shape in white; leave a frame out where it isn't seen",
+        )
     return KeyInspection((), coverage, xxhash.xxh3_128(np.ascontiguousarray(matte).data).hexdigest())
 
 

@@ -146,6 +146,10 @@ def _shoulder_width(reach: float, rise: float, slope: float) -> float:
     return math.sqrt(low * high)
 
 
+SHOT_CURVE = HybridCurve(peak=1.0)
+"""Model space of every shot: sRGB up to 1, a log shoulder above; the same on every frame, in fit and chunk."""
+
+
 class ACEScct(Curve):
     """ACEScct as in Academy S-2016-001, section 4.4; the linear toe runs on below zero. No gamut change.
 

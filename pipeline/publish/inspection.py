@@ -18,7 +18,7 @@ import xxhash
 from pipeline.errors import PlateError
 from pipeline.layer import PixelType
 from pipeline.media.exr import Frame, FrameInfo, Part, picture_channels, pixel_hash, probe, read_frame
-from pipeline.media.exr_header import PartHeader, encode
+from pipeline.media.exr_header import PartHeader, encode, shift_timecode, timecode_text
 from pipeline.media.half import to_float
 from pipeline.media.image import kind_of, place, read_image
 from pipeline.media.proxy import ProxyMaker, matte8, overlay8
@@ -187,20 +187,31 @@ def _header_layout(part: PartHeader) -> PartLayout:
 
 
 def _source(request: PublishRequest, frame: int) -> _Source:
-    """The plate's frame: its header alone where its hash is known, else all of it, read as the task read it."""
-    path = request.plate.pattern.path(frame)
+    """The plate's frame: its header alone where its hash is known, else all of it, read as the task read it.
+
+    Of a frame that the plate hasn't, the header of the one that it was made like, in the windows that are delivered.
+    """
+    own = request.like(frame)
+    path = request.plate.pattern.path(own)
     as_it_is = request.source_colorspace in ("", request.plate.colorspace)
-    if frame in request.input_hashes and as_it_is and kind_of(path) == "exr":
+    if kind_of(path) == "exr" and (own != frame or (frame in request.input_hashes and as_it_is)):
         info = probe(path)
         headers = tuple(part.attributes for part in info.parts)
         layouts = tuple(_header_layout(part) for part in info.parts)
         kept = _without(layouts, request.added_layers)
-        return _Source(path, headers, kept, info.timecode, None, overlaid=kept != layouts)
+        timecode = _moved_timecode(info, frame - own) if own != frame else info.timecode
+        return _Source(path, headers, kept, timecode, None, overlaid=kept != layouts)
     whole = read_image(path, colorspace=request.source_colorspace or None)
     headers = tuple(part.header for part in whole.parts)
     timecode = probe(path).timecode if kind_of(path) == "exr" else None
     layouts = _without(tuple(_layout(part) for part in whole.parts), request.added_layers)
-    return _Source(path, headers, layouts, timecode, whole)
+    return _Source(path, headers, layouts, None if own != frame else timecode, None if own != frame else whole)
+
+
+def _moved_timecode(info: FrameInfo, frames: int) -> str | None:
+    stamp = next((p.attributes["timeCode"] for p in info.parts if "timeCode" in p.attributes), None)
+    moved = None if stamp is None or info.rate is None else shift_timecode(stamp, frames, info.rate)
+    return timecode_text(moved)
 
 
 def _without(layouts: tuple[PartLayout, ...], layers: tuple[str, ...]) -> tuple[PartLayout, ...]:
@@ -214,11 +225,12 @@ def _without(layouts: tuple[PartLayout, ...], layers: tuple[str, ...]) -> tuple[
 def _altered(request: PublishRequest, frame: int, made: Frame, source: _Source) -> tuple[tuple[str, ...], bool]:
     """The plate's own channels that aren't bit for bit the plate's, and whether the plate isn't what its hash says.
 
-    Another layout is told by the layout's validators.
+    Another layout is told by the layout's validators; of a frame that the plate hasn't, nothing is the plate's.
     """
-    if not _same_layout(made, source):
+    if frame in request.missing or not _same_layout(made, source):
         return (), False
     free = frozenset(picture_channels(made.main.channels)) if request.changed_rgb else frozenset()
+    free |= {"A"} if request.makes_alpha else frozenset()
     whole, replaced = source.frame, False
     if whole is None:
         if not free and not source.overlaid and pixel_hash(_own(made, source)) == request.input_hashes[frame]:
@@ -231,21 +243,27 @@ def _altered(request: PublishRequest, frame: int, made: Frame, source: _Source) 
         for i, (part, theirs, layout) in enumerate(zip(made.parts, whole.parts, source.layouts, strict=True))
         for name, plane in theirs.channels.items()
         if name in layout.channels
-        if not (i == main and name in free) and not _same_bits(plane, part.channels[name])
+        if not (i == main and name in free) and not _same_bits(plane, _within(part, name, layout.data_window))
     )
     return altered, replaced
 
 
+def _within(part: Part, channel: str, window: Window) -> NDArray[Any]:
+    """A part's channel inside a window of its own, as the plate had it before more was made round it."""
+    y, x = window.y_min - part.data_window.y_min, window.x_min - part.data_window.x_min
+    return part.channels[channel][y : y + window.height, x : x + window.width]
+
+
 def _own(made: Frame, source: _Source) -> Frame:
-    """The plate's frame as the produced one has it: its channels alone, under the plate's header."""
+    """The plate's frame as the produced one has it: its channels alone, in its windows and under its header."""
     return Frame(
         tuple(
             Part(
                 layout.name,
                 header,
-                {n: part.channels[n] for n in layout.channels},
-                part.data_window,
-                part.display_window,
+                {n: np.ascontiguousarray(_within(part, n, layout.data_window)) for n in layout.channels},
+                layout.data_window,
+                layout.display_window,
             )
             for part, layout, header in zip(made.parts, source.layouts, source.headers, strict=True)
         )
@@ -256,9 +274,18 @@ def _same_layout(made: Frame, source: _Source) -> bool:
     if len(made.parts) != len(source.layouts):
         return False
     return all(
-        part.data_window == layout.data_window
+        _holds(part.data_window, layout.data_window)
         and all(n in part.channels and part.channels[n].dtype == _DTYPE_OF[kind] for n, kind in layout.channels.items())
         for part, layout in zip(made.parts, source.layouts, strict=True)
+    )
+
+
+def _holds(outer: Window, inner: Window) -> bool:
+    return (
+        outer.x_min <= inner.x_min
+        and outer.y_min <= inner.y_min
+        and outer.x_max >= inner.x_max
+        and outer.y_max >= inner.y_max
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from pipeline.colorspace import CHROMATICITIES, interop_id
@@ -88,21 +88,26 @@ class RangeAsAsked(PlateValidator):
 
 
 class WindowsKept(PlateValidator):
-    """Data and display window are the plate's, in every part: overscan and crops survive."""
+    """Data and display window are the plate's, in every part — overscan and crops survive — or what the task was asked for."""
 
     label = "resolution and windows"
 
     def check(self, facts: FrameFacts, request: PublishRequest) -> Iterator[str]:
         assert facts.info is not None
+        data, display = request.delivered()
+        main = facts.info.main
         for name, made, wanted in (
-            ("data window", facts.info.main.data_window, request.plate.data_window),
-            ("display window", facts.info.main.display_window, request.plate.display_window),
+            ("data window", main.data_window, data),
+            ("display window", main.display_window, display),
         ):
             if made != wanted:
-                yield f"the {name} is {made.as_list()}, the plate's {wanted.as_list()}"
+                yield f"the {name} is {made.as_list()}, {wanted.as_list()} was asked for"
         for made_part, part in zip(facts.parts, facts.source_parts, strict=False):
-            same = (made_part.data_window, made_part.display_window) == (part.data_window, part.display_window)
-            if not same:
+            wanted_data = data if part.data_window == request.plate.data_window else part.data_window
+            if (made_part.data_window, made_part.display_window) not in {
+                (wanted_data, display),
+                (part.data_window, display),
+            }:
                 yield f"part {part.name!r} has other windows than the plate's"
 
 
@@ -125,6 +130,8 @@ class ChannelsKept(PlateValidator):
                 elif made.channels[name] != kind:
                     yield f"channel {name} is {made.channels[name]}, the plate's is {kind}"
             extra.update((n, k) for n, k in made.channels.items() if n not in source.channels)
+        if request.makes_alpha:
+            extra.pop("A", None)
         yield from _check_added(extra, request.added_layers)
 
 
@@ -234,6 +241,43 @@ class UntouchedIdentical(PlateValidator):
             yield f"channels {', '.join(facts.altered)} differ from the plate's"
 
 
+class WithinBounds(PlateValidator):
+    """What the show asks of the measures holds on every frame; the artist may accept what the task lets them accept."""
+
+    label = "quality"
+    hint = "paint another key, change the parameters, or ask whoever sets the show's bounds"
+
+    def find(self, publication: Publication) -> Found:
+        """Frames whose measure lies beyond its bound, with by how much."""
+        request = publication.request
+        parameters: Mapping[str, Any] = request.record.get("parameters", {})
+        for name, bound in request.bounds.items():
+            if bound.unless and parameters.get(bound.unless):
+                continue
+            for frame, value in _measured(publication, name):
+                if bound.least is not None and value < bound.least:
+                    yield frame, f"{name} is below {bound.least:g}{_how_far(publication, name, min)}"
+                if bound.most is not None and value > bound.most:
+                    yield frame, f"{name} is above {bound.most:g}{_how_far(publication, name, max)}"
+
+
+def _measured(publication: Publication, name: str) -> list[tuple[int, float]]:
+    """A measure on the frames that have it: the task's own, or for `flicker` the worst of the mattes."""
+    request = publication.request
+    own = [(frame, request.quality[frame][name]) for frame in request.frames if name in request.quality.get(frame, {})]
+    if own or name != "flicker":
+        return own
+    worst: dict[int, float] = {}
+    for flicker in publication.flicker.values():
+        for frame, value in flicker.per_frame.items():
+            worst[frame] = max(value, worst.get(frame, 0.0))
+    return sorted(worst.items())
+
+
+def _how_far(publication: Publication, name: str, worst: Callable[[Iterable[float]], float]) -> str:
+    return f", at worst {worst(value for _, value in _measured(publication, name)):.3g}"
+
+
 class MatteValidator(InstancePlugin):
     """A promise about one matte layer over the whole shot."""
 
@@ -336,6 +380,7 @@ PLUGINS: tuple[PluginType, ...] = (
     HeaderKept,
     ValuesFinite,
     UntouchedIdentical,
+    WithinBounds,
     MatteInRange,
     MatteNotEmpty,
     MatteAlive,

@@ -13,8 +13,9 @@ from typing import Any
 from pipeline.colorspace import PINNED_CONFIG
 from pipeline.errors import Fault, PublishError
 from pipeline.frames import FrameRange
-from pipeline.plate import Plate
+from pipeline.plate import Plate, Window
 from pipeline.rate import FrameRate
+from pipeline.tasks.definition import Bound
 from pipeline.version import Version
 
 
@@ -36,7 +37,11 @@ class PublishRequest:
 
     version: Version
     plate: Plate
-    """The input. `frames`, windows, colour space and rate are what the version must have too."""
+    """The input. Colour space and rate are what the version must have too, and its windows where `windows` is None."""
+    windows: tuple[Window, Window] | None = None
+    """Data and display window of what is delivered, when the task makes more than the plate shows."""
+    missing: FrameRange = field(default_factory=FrameRange)
+    """Frames asked for that the plate hasn't: the task made them, after the likeness of the nearest that it has."""
     source_colorspace: str = ""
     """What the plate's files are in before they are read to scene-linear; empty when they are in the plate's own space."""
     frames: FrameRange
@@ -47,6 +52,10 @@ class PublishRequest:
     """Names of the layers that the task added, such as `matte`."""
     changed_rgb: bool = False
     """Whether the main picture's R, G and B may differ from the plate's. All its other channels never may."""
+    makes_alpha: bool = False
+    """Whether the main picture's A is the task's."""
+    bounds: Mapping[str, Bound] = field(default_factory=dict)
+    """Measure → what it must keep to on every frame; `flicker` is measured by the publish itself."""
     quality: Mapping[int, Mapping[str, float]]
     record: Mapping[str, Any]
     """Provenance, as `pipeline.provenance.record` makes it; `job` names the job that the version belongs to."""
@@ -64,6 +73,16 @@ class PublishRequest:
     flicker_most_px: float | None = None
     """The flicker score above which nothing is published; None lets every score pass."""
     threads: int = 2
+
+    def delivered(self) -> tuple[Window, Window]:
+        """Data and display window that every frame must have."""
+        return self.windows or (self.plate.data_window, self.plate.display_window)
+
+    def like(self, frame: int) -> int:
+        """The plate's frame that a frame is, or that it was made like: the nearest."""
+        if frame not in self.missing:
+            return frame
+        return min(self.plate.frames, key=lambda own: (abs(own - frame), own))
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class ShotContext(Protocol):
     """What to do: the chunk's frames, or in a fit the whole shot's. Rising. Some may be missing from the plate."""
     context: Sequence[int]
     """Plate frames that may be read beside them: the nearest on either side, as many as the task's `context_frames`; in a
-    fit, the plate's frames beside those asked for. Rising."""
+    fit, those beside the range where a task extends it. Rising."""
     available: Sequence[int]
     """Of `frames` and `context`, those that the plate has: any of them can be read. Rising."""
     plate_window: Window

@@ -6,9 +6,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict
+
 from pipeline.errors import TaskError
 from pipeline.parameters import Parameters
 from pipeline.plate import Window
+
+
+class Bound(BaseModel):
+    """What a measure must keep to on every frame. A task may have bounds of its own; a show sets others over them.
+
+    `unless` names a bool parameter with which the artist accepts what breaks it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    least: float | None = None
+    most: float | None = None
+    unless: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +78,8 @@ class TaskDefinition:
     that reads them; see `pipeline.tasks.intake.TaskCheck`."""
     measures: Mapping[str, Measure] = field(default_factory=dict)
     """What `FrameResult.quality` holds, by name: what a show may set a bound on."""
+    bounds: Mapping[str, Bound] = field(default_factory=dict)
+    """Measure → the bound that holds where the show sets none."""
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():

@@ -31,6 +31,7 @@ class Everything(Parameters):
     clean: str | None = parameter(None, kind=Kind.PLATE, help="Clean plate.")
     track: str | None = parameter(None, kind=Kind.AUDIO, help="Driven by.")
     brush: tuple[Stroke, ...] = parameter((), kind=Kind.STROKE, help="Moves like.")
+    weights: str | None = parameter(None, kind=Kind.MODEL, help="Paints like.")
 
 
 def test_every_kind_can_be_declared_and_described() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.compose import compose
 from pipeline.errors import PipelineError, PlateError, PublishError, RunnerError
 from pipeline.frames import FrameRange
 from pipeline.jobs.chunks import Chunk
@@ -20,7 +21,7 @@ from pipeline.media.exr import Frame, Part, read_frame, write_frame
 from pipeline.parameters import Parameters
 from pipeline.plate import FramePattern, Plate, Window
 from pipeline.rate import FrameRate
-from pipeline.runner import compose, frame_pattern, run_chunk, run_fit
+from pipeline.runner import frame_pattern, run_chunk, run_fit
 from pipeline.tasks.contract import Cancelled, FrameResult, ModelRef, ShotContext
 from pipeline.tasks.definition import TaskDefinition
 from tests.unit.media.frames import awkward_float, awkward_half, photo
