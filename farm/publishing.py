@@ -19,6 +19,12 @@ from pipeline.runner import STEP_REPORT, frame_pattern
 from pipeline.version import Version
 
 
+def version_of(assignment: Assignment, spec: JobSpec) -> Version:
+    """The version whose number the take reserved."""
+    reserved = assignment.version
+    return Version(spec.address, reserved.product, reserved.number, reserved.name, Path(reserved.folder))
+
+
 def publish_take(assignment: Assignment, spec: JobSpec, report: Reporter) -> dict[str, Any]:
     """Publish one take's frames as the version whose number the job reserved. Returns the version's facts for the record.
 
@@ -30,6 +36,8 @@ def publish_take(assignment: Assignment, spec: JobSpec, report: Reporter) -> dic
     quality: dict[int, dict[str, float]] = {}
     layers: dict[str, None] = {}
     seconds = 0.0
+    keys: dict[int, str] = {}
+    reused = FrameRange()
     changes = alpha = False
     for chunk in chunks:
         folder = Path(chunk.folder)
@@ -40,11 +48,12 @@ def publish_take(assignment: Assignment, spec: JobSpec, report: Reporter) -> dic
         layers.update(dict.fromkeys(facts["layers"]))
         changes = changes or facts["changes_picture"]
         alpha = alpha or facts["makes_alpha"]
+        keys.update({int(frame): key for frame, key in facts["keys"].items()})
+        reused |= FrameRange.parse(facts["reused"])
         seconds += facts["seconds"]
     fit = next((_facts(Path(i.folder) / STEP_REPORT) for i in assignment.inputs if i.step == "fit"), {})
     take, plate = spec.takes[assignment.take], spec.plate.plate()
-    reserved = assignment.version
-    version = Version(spec.address, reserved.product, reserved.number, reserved.name, Path(reserved.folder))
+    version = version_of(assignment, spec)
     timings = {"fit_s": fit.get("seconds", 0.0), "infer_s": round(seconds, 3)}
     asked = FrameRange.parse(assignment.frames)
     # A chunk that a person skipped gave no folder; the version goes on without its frames, and says so.
@@ -64,6 +73,8 @@ def publish_take(assignment: Assignment, spec: JobSpec, report: Reporter) -> dic
             added_layers=tuple(layers),
             changed_rgb=changes,
             makes_alpha=alpha,
+            content_keys=keys,
+            reused=reused,
             windows=take.windows(plate),
             missing=FrameRange.parse(spec.missing),
             bounds=spec.bounds,

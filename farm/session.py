@@ -14,11 +14,12 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farm.child import ParentLink
-from farm.publishing import publish_take
+from farm.publishing import publish_take, version_of
 from farm.states import FailureKind
 from farm.wire import Assignment
 from pipeline.errors import PipelineError, RunnerError, StorageError
@@ -29,9 +30,11 @@ from pipeline.media.proxy import write_jpeg
 from pipeline.models.files import check_sha256
 from pipeline.paths import storage_error
 from pipeline.plate_shot import Reporter
+from pipeline.publish.earlier import EarlierFrame, earlier_frames
 from pipeline.runner import run_chunk, run_fit
 from pipeline.tasks.contract import Cancelled, ModelRef, TaskRunner
 from pipeline.tasks.registry import new_runner, task
+from pipeline.version import Version
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +49,7 @@ class Session:
     def __init__(self) -> None:
         self._runner: TaskRunner | None = None
         self._identity = ""
+        self._earlier: tuple[Version, Mapping[str, EarlierFrame]] | None = None
 
     @property
     def identity(self) -> str:
@@ -65,6 +69,12 @@ class Session:
             self._runner, self._identity = runner, identity
             log.info("loaded %s in %.1f s", identity, time.monotonic() - started)
         return identity
+
+    def _earlier_frames(self, version: Version) -> Mapping[str, EarlierFrame]:
+        """Read once for all chunks of a take."""
+        if self._earlier is None or self._earlier[0] != version:
+            self._earlier = version, earlier_frames(version)
+        return self._earlier[1]
 
     def _warm_for(self, spec: JobSpec, take: TakeSpec) -> None:
         """Raises: TaskError, ModelError (other weights lie there than were submitted)."""
@@ -91,8 +101,18 @@ class Session:
                 return publish_take(assignment, spec, report)
             self._warm_for(spec, take)
             assert self._runner is not None
+            earlier = self._earlier_frames(version_of(assignment, spec))
             if assignment.step == "fit":
-                return run_fit(spec, take, definition, runner=self._runner, frames=chunk, folder=folder, report=report)
+                return run_fit(
+                    spec,
+                    take,
+                    definition,
+                    runner=self._runner,
+                    frames=chunk,
+                    folder=folder,
+                    report=report,
+                    earlier=earlier,
+                )
             fit_folder = next((Path(i.folder) for i in assignment.inputs if i.step == "fit"), None)
             return run_chunk(
                 spec,
@@ -103,6 +123,7 @@ class Session:
                 folder=folder,
                 fit_folder=fit_folder,
                 report=report,
+                earlier=earlier,
             )
         except OSError as error:
             raise storage_error(error, error.filename or folder) from error

@@ -120,7 +120,17 @@ def sidecar(publication: Publication) -> dict[str, Any]:
             "codec": request.codec,
             "otio": timeline if timeline in publication.files else None,
         },
-        "content": {"digest": hashlib.sha256(listed.encode()).hexdigest(), "frames": digests},
+        "content": {
+            "digest": hashlib.sha256(listed.encode()).hexdigest(),
+            "frames": digests,
+            "keys": {frame: key for frame, key in request.content_keys.items() if frame in digests},
+            "reused": str(request.reused),
+            "made": {
+                "layers": request.added_layers,
+                "changes_picture": request.changed_rgb,
+                "makes_alpha": request.makes_alpha,
+            },
+        },
         "report": report(publication),
         "warnings": publication.warnings,
     }

@@ -54,6 +54,10 @@ class PublishRequest:
     """Whether the main picture's R, G and B may differ from the plate's. All its other channels never may."""
     makes_alpha: bool = False
     """Whether the main picture's A is the task's."""
+    content_keys: Mapping[int, str] = field(default_factory=dict)
+    """Frame → what it depends on, as `pipeline.jobs.keys` has it: a later version links frames whose key is the same."""
+    reused: FrameRange = field(default_factory=FrameRange)
+    """Frames that are an earlier version's, bit for bit."""
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     """Measure → what it must keep to on every frame; `flicker` is measured by the publish itself."""
     quality: Mapping[int, Mapping[str, float]]

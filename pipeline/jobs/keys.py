@@ -1,0 +1,102 @@
+"""Content keys: what a delivered frame depends on, as one digest. Frames with the same key are the same, bit for bit, so a
+frame whose key an earlier version already has need not be made again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from pipeline import __version__
+from pipeline.frames import FrameRange
+from pipeline.jobs.spec import JobSpec, TakeSpec
+from pipeline.parameters import Kind, describe
+from pipeline.provenance import software
+from pipeline.tasks.definition import TaskDefinition
+
+_MAKERS = ("numpy", "opencv-python-headless", "torch", "diffusers", "transformers", "onnxruntime", "numba", "scipy")
+
+
+class ContentKeys:
+    """The keys of one take's frames.
+
+    A key holds the task, the weights, the seed, the parameters as they are on the frame, the plate's frame and the context
+    that its runner may read, what masks and other plates show on these, and the versions of what computes. Where a fit
+    decides the frames (`TaskDefinition.learns`), it holds every frame of the plate and every keyframe too.
+    """
+
+    def __init__(self, spec: JobSpec, take: TakeSpec, definition: TaskDefinition) -> None:
+        self._spec, self._take, self._definition = spec, take, definition
+        missing = FrameRange.parse(spec.missing)
+        frames = (FrameRange.parse(spec.frames) - missing) | FrameRange.parse(spec.beside)
+        self._readable = [*frames]
+        self._reach = definition.context_frames(definition.parameters.model_validate(take.parameters))
+        self._whole_shot = definition.fits and definition.learns
+
+    def of(self, frame: int) -> str | None:
+        """A frame's key; None when something that it depends on was not looked at when the job was submitted."""
+        hashes = self._spec.input_hashes
+        reads = self._reads(frame)
+        if any(read not in hashes for read in reads):
+            return None
+        own = {
+            "frame": frame,
+            "reads": {str(read): hashes[read] for read in reads},
+            "values": {name: values.get(frame) for name, values in self._take.curves.items()},
+            "inputs": self._inputs([frame, *reads]),
+        }
+        text = json.dumps([self._common, own], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _reads(self, frame: int) -> Sequence[int]:
+        if self._whole_shot:
+            return self._readable
+        left, right = bisect_left(self._readable, frame), bisect_right(self._readable, frame)
+        near = self._readable[max(0, left - self._reach) : right + self._reach]
+        cuts = sorted(self._spec.cuts)
+        shot = bisect_right(cuts, frame)
+        return [read for read in near if bisect_right(cuts, read) == shot]
+
+    def _inputs(self, frames: Sequence[int]) -> dict[str, dict[str, str]]:
+        """Digests of the files that count on these frames: of a mask or another plate that is a sequence, the frames' own."""
+        wanted = {f"{frame:04d}" for frame in frames}
+        out: dict[str, dict[str, str]] = {}
+        for name, found in self._take.inputs.items():
+            by_frame = self._kinds.get(name) in (Kind.MASK, Kind.PLATE) and len(found.digests) > 1
+            out[name] = {
+                file: digest
+                for file, digest in found.digests.items()
+                if not by_frame or self._whole_shot or any(number in file for number in wanted)
+            }
+        return out
+
+    @cached_property
+    def _kinds(self) -> dict[str, str]:
+        return {entry["name"]: entry["kind"] for entry in describe(self._definition.parameters)["parameters"]}
+
+    @cached_property
+    def _common(self) -> dict[str, Any]:
+        spec, take = self._spec, self._take
+        used = software()
+        paths = {
+            n for n, k in self._kinds.items() if k in (Kind.MASK, Kind.PLATE, Kind.REFERENCE, Kind.MODEL, Kind.AUDIO)
+        }
+        parameters = {n: v for n, v in take.parameters.items() if n not in take.curves and n not in paths}
+        plate = spec.plate.model_dump(mode="json", exclude={"pattern", "frames", "timecode"})
+        return {
+            "task": [spec.task, self._definition.runner, __version__],
+            "software": {name: used[name] for name in _MAKERS if name in used},
+            "model": [take.model.name, take.model.family, take.model.sha256, take.weights],
+            "seed": take.seed,
+            "parameters": parameters,
+            "curves": take.curves if self._whole_shot else None,
+            "windows": [take.data_window, take.display_window],
+            "plate": plate,
+            "codec": spec.codec,
+            "cuts": spec.cuts,
+            "range": spec.frames if self._whole_shot else None,
+            "keys": [[k.object, k.frame, k.hash] for k in spec.keys],
+        }
