@@ -32,7 +32,7 @@ class Inspector:
             self._ensure()
 
     def call(self, what: str, arguments: dict[str, Any]) -> Any:
-        """Ask the child for `edit` or `intake`.
+        """Ask the child for `edit`, `intake` or `sheet`.
 
         Raises: whatever PipelineError the child raised; EditError or PlateError when it died of the files.
         """

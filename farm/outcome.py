@@ -9,18 +9,35 @@ from farm.states import VersionState
 
 
 def outcome(detail: JobDetail) -> dict[str, Any]:
-    """`{"job", "state", "version", "report", "timings", …}`; version and report are None until it is published."""
+    """`{"job", "state", "version", "report", "timings", "takes", …}`; version and report are None until it is published.
+
+    Of a wedge they are the first published take's; `takes` has one object for each: `{"take", "name", "seed", "version",
+    "report"}`.
+    """
     job = detail.job
-    published = next((v for v in job.versions if v.state is VersionState.PUBLISHED), None)
-    result = next((c.result for c in detail.chunks if c.step == "publish" and c.result), {})
+    published = {v.take for v in job.versions if v.state is VersionState.PUBLISHED}
+    results = {c.take: c.result for c in detail.chunks if c.step == "publish" and c.result and c.take in published}
+    first = results[min(results)] if results else {}
     waited = None if job.started_at is None else round(job.started_at - job.created_at, 3)
     total = None if job.ended_at is None else round(job.ended_at - job.created_at, 3)
     return {
         "job": job.id,
         "state": str(job.state),
-        "version": result.get("version") if published is not None else None,
-        "report": result.get("report") if published is not None else None,
-        "timings": {**result.get("timings", {}), "waited_s": waited, "total_s": total},
+        "version": first.get("version"),
+        "report": first.get("report"),
+        "timings": {**first.get("timings", {}), "waited_s": waited, "total_s": total},
+        "takes": [
+            {
+                "take": take.take,
+                "name": take.name,
+                "seed": take.seed,
+                "version": results.get(take.take, {}).get("version"),
+                "report": results.get(take.take, {}).get("report"),
+            }
+            for take in detail.takes
+        ]
+        if len(detail.takes) > 1
+        else [],
         "message": job.message,
         "hint": job.hint,
     }

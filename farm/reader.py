@@ -14,6 +14,7 @@ from pipeline.edit.otio_in import contexts_json
 from pipeline.errors import PipelineError
 from pipeline.intake import look_at
 from pipeline.jobs.spec import JobRequest
+from pipeline.media.sheet import SheetRow, write_sheet
 
 MEMORY_BYTES = 6 << 30
 """Address space: room for a few 8K frames in flight, not for a bomb."""
@@ -35,7 +36,12 @@ def _serve() -> None:
         )
         return facts.model_dump(mode="json")
 
-    calls: dict[str, Callable[..., Any]] = {"edit": edit, "intake": intake}
+    def sheet(path: str, labels: list[str], rows: list[dict[str, Any]]) -> str:
+        made = [SheetRow(row["title"], tuple(None if p is None else Path(p) for p in row["pictures"])) for row in rows]
+        write_sheet(Path(path), made, labels)
+        return path
+
+    calls: dict[str, Callable[..., Any]] = {"edit": edit, "intake": intake, "sheet": sheet}
     while True:
         message = link.messages.get()
         blamed = "EditError" if message["call"] == "edit" else "PlateError"

@@ -13,6 +13,7 @@ from farm.api.common import Number, identity, services
 from farm.folders import job_folder
 from farm.outcome import outcome
 from farm.records import JobFilter, JobView
+from farm.sheets import contact_sheet
 from farm.states import JobState
 from farm.submitting import prepare
 from farm.tokens import Scope
@@ -104,6 +105,19 @@ async def result(job: Number, request: Request) -> dict[str, Any]:
     """What became of a job, as `plates submit --wait --json` prints it."""
     who = identity(request, Scope.REVIEW)
     return outcome(await asyncio.to_thread(services(request).dispatcher.job, who.studio, job))
+
+
+@router.get("/{job}/sheet.jpg")
+async def sheet(job: Number, request: Request) -> Response:
+    """The contact sheet of a job's published takes."""
+    who = identity(request, Scope.REVIEW)
+    here = services(request)
+
+    def make() -> Path:
+        detail = here.dispatcher.job(who.studio, job)
+        return contact_sheet(detail, here.inspector, here.settings.data / "sheets" / who.studio)
+
+    return FileResponse(await asyncio.to_thread(make), headers={"Cache-Control": "no-cache"})
 
 
 @router.post("/{job}/{act}")

@@ -23,7 +23,7 @@ from farm.api.common import Number, identity, services
 from farm.api.headers import PageHeaders
 from farm.api.jobs import preview_folder
 from farm.records import JobFilter, JobView
-from farm.states import FINISHED_JOBS, JobState
+from farm.states import FINISHED_JOBS, JobState, VersionState
 from farm.tokens import Identity, Scope
 from farm.web import views
 from farm.web.render import DOOR_POLICY, STATIC, door, render
@@ -250,6 +250,7 @@ async def job(job: Number, request: Request, take: int = 0, part: bool = False) 
             "parameters": views.parameter_facts(detail.job.task, detail.takes[take]),
             "warnings": spec.warnings,
             "previews": previews,
+            "sheet": any(v.state is VersionState.PUBLISHED for v in detail.job.versions),
             "version": version,
             "reserved": next((v for v in detail.job.versions if v.take == take), None),
             "viewer": None if version is None else views.viewer(version, spec, _kinds(Path(version.folder))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -129,6 +130,16 @@ def _print_attempt(entry: dict[str, Any], seen: dict[tuple[int, int], int], as_j
         for line in fresh:
             click.echo(f"{time.strftime('%H:%M:%S', time.localtime(line['t']))}  {line['text']}")
     seen[place] = len(entry["lines"])
+
+
+@click.command()
+@click.argument("job", type=int)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to (default job-JOB.jpg).")
+def sheet(job: int, out: Path | None) -> None:
+    """Write the contact sheet of a job's published takes."""
+    target = out or Path(f"job-{job}.jpg")
+    target.write_bytes(connect().get_bytes(f"/v1/jobs/{job}/sheet.jpg", timeout_s=60))
+    click.echo(str(target))
 
 
 @click.command()

@@ -45,13 +45,72 @@ class _Numbers(click.ParamType[Any]):
         )
 
 
+class _Keyed(click.FloatRange):
+    """A number, or a curve of it: `0.5`, `1001:0,1024:1`, `smooth:1001:0,1024:1`, `audio:FILE:LOW:HIGH`, `beat:FILE:LOW:HIGH`."""
+
+    name = "number or curve"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "NUMBER|FRAME:NUMBER,…|audio:FILE:LOW:HIGH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str) or ":" not in value:
+            return super().convert(value, param, ctx)  # type: ignore[arg-type]
+        word, _, rest = value.partition(":")
+        try:
+            if word in ("audio", "beat"):
+                path, low, high = rest.rsplit(":", 2)
+                measure = "amplitude" if word == "audio" else "beat"
+                return {"audio": _absolute(path), "measure": measure, "low": float(low), "high": float(high)}
+            if word in ("linear", "smooth", "hold"):
+                return {"keys": _curve_keys(rest), "interpolation": word}
+            return {"keys": _curve_keys(value)}
+        except ValueError:
+            self.fail(f"{value!r} is not {self.get_metavar(param, ctx)}", param, ctx)  # type: ignore[arg-type]
+
+
+def _curve_keys(text: str) -> dict[str, float]:
+    """`1001:0,1024:1` as frame → number. Raises: ValueError."""
+    pairs = (pair.rsplit(":", 1) for pair in text.split(","))
+    return {str(int(frame)): float(number) for frame, number in pairs}
+
+
+class _Strokes(click.ParamType[Any]):
+    """Strokes of `FRAME,X,Y` samples: a semicolon between samples, a bar between strokes."""
+
+    name = "strokes"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "FRAME,X,Y;FRAME,X,Y…|…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return [
+                [
+                    [int(frame), float(x), float(y)]
+                    for frame, x, y in (s.split(",") for s in stroke.split(";") if s.strip())
+                ]
+                for stroke in value.split("|")
+                if stroke.strip()
+            ]
+        except ValueError:
+            self.fail(f"{value!r} is not FRAME,X,Y;…|…", param, ctx)
+
+
+def _float(entry: dict[str, Any]) -> Any:
+    low, high = entry.get("min"), entry.get("max")
+    return _Keyed(low, high) if entry.get("keyable") else click.FloatRange(low, high)
+
+
 def _choice(entry: dict[str, Any]) -> Any:
     return click.Choice(entry["choices"])
 
 
 CONTROLS: dict[Kind, Callable[[dict[str, Any]], Any]] = {
     Kind.INT: lambda e: click.IntRange(e.get("min"), e.get("max")),
-    Kind.FLOAT: lambda e: click.FloatRange(e.get("min"), e.get("max")),
+    Kind.FLOAT: _float,
     Kind.BOOL: lambda _: click.BOOL,
     Kind.TEXT: lambda _: click.STRING,
     Kind.CHOICE: _choice,
@@ -64,7 +123,7 @@ CONTROLS: dict[Kind, Callable[[dict[str, Any]], Any]] = {
     Kind.REFERENCE: lambda _: click.Path(),
     Kind.PLATE: lambda _: click.STRING,
     Kind.AUDIO: lambda _: click.Path(),
-    Kind.STROKE: lambda _: _Numbers(True, "FRAME,X,Y;…"),
+    Kind.STROKE: lambda _: _Strokes(),
     Kind.MODEL: lambda _: click.Path(),
 }
 """Kind of parameter → how the command line asks for it."""
@@ -111,14 +170,25 @@ def common_options() -> list[click.Option]:
         ),
         click.Option(["--frames"], metavar="RANGE", help="Deliver just these: 1001-1048 or 1001,1005."),
         click.Option(
-            ["--key", "keys"], multiple=True, metavar="[OBJECT:]FRAME=MATTE", help="A keyframe matte; again for each."
+            ["--key", "keys"],
+            multiple=True,
+            metavar="[OBJECT:]FRAME=FILE",
+            help="A keyframe: an image, or shapes (.nk, .json, .svg); again for each.",
         ),
         click.Option(["--show"], help="The show it belongs to."),
         click.Option(["--sequence"], help="The sequence, where the show has them."),
         click.Option(["--shot"], help="The shot; the clip's name if not given."),
         click.Option(["--colorspace"], help="What the plate is in, when its files don't say."),
         click.Option(["--rate"], help="Frames a second, when neither plate nor cut says: 24, 23.976, 24000/1001."),
-        click.Option(["--model"], help="Which weights; the task's own default if not given."),
+        click.Option(["--model"], help="Which weights: a path; the task's own default if not given."),
+        click.Option(["--model-sha256"], metavar="HEX", help="What the weights' SHA-256 must be."),
+        click.Option(
+            ["--wedge", "wedges"],
+            multiple=True,
+            metavar="NAME=V1,V2…",
+            help="Make a take of each value of a parameter, or of model; again to combine.",
+        ),
+        click.Option(["--seed-from"], metavar="v003", help="Take the seed of an earlier version."),
         click.Option(
             ["--codec"],
             type=click.Choice(["zips", "zip", "piz", "none"]),
@@ -148,15 +218,49 @@ def request_body(definition: TaskDefinition, given: dict[str, Any]) -> dict[str,
         "chunk_frames",
         "priority",
         "pool",
+        "model_sha256",
+        "seed_from",
     )
     body.update({name: given[name] for name in plain if given.get(name) is not None})
     body.update({name: _absolute(given[name]) for name in ("plate", "cut", "out") if given.get(name) is not None})
+    if os.sep in (body.get("model") or "") or Path(body.get("model") or "").suffix:
+        body["model"] = _absolute(body["model"])
     if given.get("keys"):
         body["keys"] = _keys(given["keys"])
+    if given.get("wedges"):
+        body["wedge"] = _wedge(definition, given["wedges"])
     paths = {e["name"] for e in describe(definition.parameters)["parameters"] if e["kind"] in PATH_KINDS}
     parameters = {name[6:]: value for name, value in given.items() if name.startswith("param_") and value is not None}
     body["parameters"] = {name: _absolute(value) if name in paths else value for name, value in parameters.items()}
     return body
+
+
+def _wedge(definition: TaskDefinition, texts: tuple[str, ...]) -> dict[str, list[Any]]:
+    """Parameter → its values, each read as its own option would read it. Raises: SubmissionRefused."""
+    entries = {entry["name"]: entry for entry in describe(definition.parameters)["parameters"]}
+    out: dict[str, list[Any]] = {}
+    faults: list[Fault] = []
+    for text in texts:
+        name, equals, values = text.partition("=")
+        name = name.replace("-", "_")
+        if not equals or (name != "model" and name not in entries):
+            known = ", ".join(sorted(entries))
+            faults.append(Fault(f"--wedge {text}", "is not NAME=V1,V2", f"names: {known}, model"))
+            continue
+        if name == "model":
+            out[name] = [_absolute(v) if os.sep in v else v for v in values.split(",")]
+            continue
+        kind = Kind(entries[name]["kind"])
+        control = CONTROLS[kind](entries[name])
+        try:
+            read = [control.convert(value, None, None) for value in values.split(",")]
+        except click.BadParameter as error:
+            faults.append(Fault(f"--wedge {text}", error.message, entries[name]["help"]))
+            continue
+        out[name] = [_absolute(value) if kind in PATH_KINDS else value for value in read]
+    if faults:
+        raise SubmissionRefused(faults)
+    return out
 
 
 def _keys(texts: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -163,11 +163,11 @@ def finish(ended: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(ended))
     elif ended["state"] == "succeeded":
-        version = ended["version"]
-        click.echo(f"published {version['name']}")
-        click.echo(
-            f"  {version['pattern']}  {version['frames']}  {' '.join(version['layers'])}  {version['colorspace']}"
-        )
+        for version in [take["version"] for take in ended["takes"] if take["version"]] or [ended["version"]]:
+            click.echo(f"published {version['name']}")
+            click.echo(
+                f"  {version['pattern']}  {version['frames']}  {' '.join(version['layers'])}  {version['colorspace']}"
+            )
         confidences = [f["confidence"] for f in ended["report"]["frames"] if "confidence" in f]
         if confidences:
             click.echo(f"  confidence {sum(confidences) / len(confidences):.3f} mean, {min(confidences):.3f} lowest")

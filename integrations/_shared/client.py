@@ -70,6 +70,13 @@ class Client:
         """POST JSON; see `request` for `unless`. Raises: DispatcherError."""
         return self.request("POST", path, {} if body is None else body, timeout_s, unless=unless)
 
+    def get_bytes(self, path: str, timeout_s: float | None = None) -> bytes:
+        """GET what isn't JSON: a picture. Raises: DispatcherError."""
+        status, raw = self._ask("GET", path, None, timeout_s, {"Accept": "*/*"}, None)
+        if status != 200:
+            _answer(status, raw)
+        return raw
+
     def request(
         self,
         method: str,
@@ -84,6 +91,18 @@ class Client:
         A request that may wait long takes `unless`: true once nobody wants the answer. Set what it reads before you call
         `interrupt`, and no moment is left in which the request waits on unheard.
         """
+        return _answer(*self._ask(method, path, body, timeout_s, headers, unless))
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        timeout_s: float | None,
+        headers: dict[str, str] | None,
+        unless: Callable[[], bool] | None,
+    ) -> tuple[int, bytes]:
+        """Status and content of the answer."""
         data = None if body is None else json.dumps(body).encode()
         sent = {"Authorization": "Bearer " + self._token, "Accept": "application/json", **(headers or {})}
         if data is not None:
@@ -102,7 +121,7 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise self._unreachable(error) from error
-        return _answer(status, raw)
+        return status, raw
 
     def events(self, path: str, timeout_s: float = 30.0) -> Iterator[tuple[str, dict[str, Any]]]:
         """A server-sent event stream as (event name, data). Ends when the server closes it. Raises: DispatcherError."""
