@@ -50,6 +50,10 @@ class MemoryShot:
     first_preview_s: float | None = None
     first_moved_s: float | None = None
 
+    def at(self, frame: int) -> RotoParameters:
+        """Nothing is keyed here."""
+        return self.parameters
+
     def linear(self, frame: int) -> Float:
         """The plate's own pixels."""
         return self.plate[frame].astype(np.float32)

@@ -76,6 +76,9 @@ class TinyShot:
     def __post_init__(self) -> None:
         self.frames = self.frames or sorted(self.scene.pictures)
 
+    def at(self, frame: int) -> RotoParameters:
+        return self.parameters
+
     def linear(self, frame: int) -> Float:
         return self.scene.pictures[frame]
 
