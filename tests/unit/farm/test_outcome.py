@@ -35,7 +35,7 @@ def test_a_job_that_waits_has_no_version_and_no_report_yet(farm: QueueFarm) -> N
     job = farm.submit("1001-1004").id
     assert told(farm, job) == {
         "job": job, "state": "waiting", "version": None, "report": None,
-        "timings": {"waited_s": None, "total_s": None}, "message": "", "hint": "",
+        "timings": {"waited_s": None, "total_s": None}, "takes": [], "message": "", "hint": "",
     }  # fmt: skip
 
 
