@@ -94,7 +94,7 @@ def _remove_work(folder: Path) -> None:
 async def _do(
     claimed: Claimed, dispatcher: Dispatcher, session: Session, settings: FarmSettings, say: Callable[[str], None]
 ) -> None:
-    folder = Path(claimed.folder).parents[2] / "preview"
+    folder = Path(claimed.folder).parents[2] / f"preview-{claimed.take}"
     proxy = settings.proxy_settings() if claimed.step == "publish" else {}
     assignment = Assignment.model_validate({**claimed.as_json(), "preview_folder": str(folder), "proxy": proxy})
     what = f"{claimed.step} {claimed.frames}"

@@ -180,17 +180,17 @@ async def log(
 
 
 @router.get("/{job}/preview/{frame}.jpg")
-async def preview(job: Number, frame: Number, request: Request) -> Response:
-    """The early small picture of a frame, while the job still runs."""
+async def preview(job: Number, frame: Number, request: Request, take: Number = 0) -> Response:
+    """The early small picture of a take's frame, while the job still runs."""
     who = identity(request, Scope.REVIEW)
     here = services(request)
     spec = await asyncio.to_thread(here.dispatcher.spec, who.studio, job)
-    path = preview_folder(spec.publish_root, who.studio, job) / f"{frame}.jpg"
+    path = preview_folder(spec.publish_root, who.studio, job, take) / f"{frame}.jpg"
     if not path.is_file():
         raise NotFoundError(f"job {job} has no preview of frame {frame} (yet)")
     return FileResponse(path, headers={"Cache-Control": "no-cache"})
 
 
-def preview_folder(publish_root: str, studio: str, job: int) -> Path:
-    """Where a job's sessions put their previews."""
-    return job_folder(publish_root, studio=studio, job=job) / "preview"
+def preview_folder(publish_root: str, studio: str, job: int, take: int) -> Path:
+    """Where the sessions that work on a take put its previews."""
+    return job_folder(publish_root, studio=studio, job=job) / f"preview-{take}"

@@ -235,7 +235,7 @@ async def job(job: Number, request: Request, take: int = 0, part: bool = False) 
         now = time.time()
         version = views.published(detail.job, take)
         attempts = views.attempt_lines(detail, now=now)
-        previews = () if version is not None else _previews(preview_folder(spec.publish_root, who.studio, job))
+        previews = () if version is not None else _previews(preview_folder(spec.publish_root, who.studio, job, take))
         return {
             "detail": detail,
             "line": views.job_line(detail.job, now=now),

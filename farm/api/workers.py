@@ -144,7 +144,7 @@ def _assignment(got: Assignment, request: Request, studio: str) -> dict[str, Any
     settings = services(request).settings
     # The attempt's folder lies in its job's: <root>/.platewright/work/<job>/take0/infer-3/a2
     root = got.folder.partition("/.platewright/")[0]
-    out = {**got.as_json(), "preview_folder": str(preview_folder(root, studio, got.job_id))}
+    out = {**got.as_json(), "preview_folder": str(preview_folder(root, studio, got.job_id, got.take))}
     if got.step == "publish":
         out["proxy"] = settings.proxy_settings()
     return out
