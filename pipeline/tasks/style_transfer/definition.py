@@ -1,0 +1,133 @@
+"""Style transfer: painted frames or a mood board in, the whole shot in that manner out."""
+
+from __future__ import annotations
+
+from pipeline.parameters import Kind, Parameters, parameter
+from pipeline.tasks.definition import CONFIDENCE, Measure, TaskDefinition
+
+
+class StyleParameters(Parameters):
+    """What an artist can set for a style transfer."""
+
+    strength: float = parameter(
+        1.0, min=0.0, max=1.0, group="Style", help="How much of the style is laid over the plate; 0 leaves the plate."
+    )
+    mask: str | None = parameter(
+        None, kind=Kind.MASK, group="Style", help="Where the style goes: a still or a sequence; empty means everywhere."
+    )
+    mood: str | None = parameter(
+        None,
+        kind=Kind.REFERENCE,
+        label="Mood board",
+        group="Mood",
+        help="Pictures whose colours and brushwork are taken where no frame of the shot was painted.",
+    )
+    palette: float = parameter(
+        1.0, min=0.0, max=1.0, group="Mood", keyable=False, help="How far the plate's colours move to the mood board's."
+    )
+    texture: float = parameter(
+        0.7, min=0.0, max=1.0, group="Mood", keyable=False, help="How much of the mood board's brushwork is laid on."
+    )
+    flow_blend: float = parameter(
+        1.0,
+        min=0.0,
+        max=1.0,
+        group="Time",
+        help="How much a frame is averaged with its neighbours along the motion: more is steadier, less is crisper.",
+    )
+    blend_frames: int = parameter(
+        1, min=0, max=4, group="Time", help="How many neighbours on either side are averaged."
+    )
+    search: int = parameter(
+        2,
+        min=0,
+        max=8,
+        label="Search passes",
+        group="Patches",
+        help="How often the search for fitting strokes goes over a frame; 0 takes the strokes where motion leads.",
+    )
+    reach: int = parameter(
+        8, min=1, max=64, unit="px", group="Patches", help="How far strokes are looked for beside where motion leads."
+    )
+    keep_highlights: bool = parameter(
+        True, group="Range", help="Carry over the plate's light above what a painting can hold, instead of clipping it."
+    )
+    prompt: str = parameter("", group="Model", help="What the picture shall be, for a diffusers model.")
+    negative_prompt: str = parameter("", group="Model", help="What it shall not be, for a diffusers model.")
+    change: float = parameter(
+        0.5,
+        min=0.0,
+        max=1.0,
+        group="Model",
+        keyable=False,
+        help="How far a diffusers model may go from the plate: 0 repeats it, 1 starts from noise.",
+    )
+    steps: int = parameter(20, min=1, max=150, group="Model", help="Denoising steps of a diffusers model.")
+    guidance: float = parameter(
+        7.5, min=0.0, max=30.0, group="Model", keyable=False, help="How strictly a diffusers model follows the prompt."
+    )
+    model_lines: int = parameter(
+        512, min=64, max=1080, unit="px", group="Model", help="Lines of the picture that a diffusers model works on."
+    )
+    lora: str | None = parameter(
+        None, kind=Kind.MODEL, label="LoRA", group="Model", help="The studio's own LoRA for the diffusers model."
+    )
+    lora_strength: float = parameter(
+        1.0, min=0.0, max=2.0, label="LoRA strength", group="Model", keyable=False, help="How much the LoRA counts."
+    )
+    controlnet: str | None = parameter(
+        None,
+        kind=Kind.MODEL,
+        label="ControlNet",
+        group="Model",
+        help="A ControlNet for soft edges or Canny edges: the picture keeps the plate's drawing.",
+    )
+    control_strength: float = parameter(
+        0.7, min=0.0, max=2.0, group="Model", keyable=False, help="How much the ControlNet counts."
+    )
+    seed: int | None = parameter(
+        None,
+        kind=Kind.SEED,
+        min=0,
+        max=2**31 - 1,
+        group="Style",
+        help="Start of all chance in the search and in a model; empty draws one and records it.",
+    )
+
+
+STYLE_TRANSFER = TaskDefinition(
+    name="style_transfer",
+    label="Style transfer",
+    help="Painted frames or a mood board in, the whole shot in that manner out, steady in time.",
+    parameters=StyleParameters,
+    runner="pipeline.tasks.style_transfer.runner:StyleTransferRunner",
+    product="style",
+    keys_min=0,
+    key_kind="picture",
+    fits=True,
+    context_frames=lambda p: max(1, p.blend_frames) if isinstance(p, StyleParameters) else 1,
+    chunk_frames=16,
+    memory_mb=2500,
+    default_model="patch_synthesis-1",
+    families=("diffusers",),
+    inspect="pipeline.tasks.style_transfer.intake:check",
+    measures={
+        "confidence": CONFIDENCE,
+        "patch_error": Measure(
+            label="Patch error",
+            help="How far the strokes' places in the painted frame differ from this one, 0 to 1 of the full range.",
+            better="lower",
+        ),
+        "flicker": Measure(
+            label="Flicker",
+            help="Mean change against the neighbours along the motion, in model space: the warping error.",
+            better="lower",
+        ),
+        "key_distance": Measure(
+            label="Distance to a key", help="Frames to the nearest painted frame; -1 where there is none.", better="lower"
+        ),
+        "coverage": Measure(
+            label="Coverage", help="Part of the picture that the style changes, 0 to 1.", better="higher"
+        ),
+    },
+)

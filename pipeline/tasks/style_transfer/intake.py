@@ -1,0 +1,41 @@
+"""What can be wrong with a style transfer before anything runs. Sizes of painted frames and paths are looked at for every task."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from pipeline.errors import Fault
+from pipeline.tasks.intake import Submission
+from pipeline.tasks.style_transfer.definition import StyleParameters
+
+
+def check(submission: Submission) -> Iterator[Fault]:
+    """Every fault of this task's own."""
+    parameters = submission.parameters
+    assert isinstance(parameters, StyleParameters)  # validated against the definition
+    by_model = submission.model.family == "diffusers"
+    if not by_model:
+        yield from _keys(submission, parameters)
+    for name in ("lora", "controlnet"):
+        if getattr(parameters, name) is not None and not by_model:
+            yield Fault(
+                f"parameter {name}", "goes with a diffusers folder, and none is the model", "name its base as the model"
+            )
+    if by_model and any(submission.keys.values()):
+        yield Fault(
+            "keys", "a diffusers model paints by itself and takes no painted frames", "leave out the keys or the model"
+        )
+
+
+def _keys(submission: Submission, parameters: StyleParameters) -> Iterator[Fault]:
+    frames = [frame for painted in submission.keys.values() for frame in painted]
+    if not frames and parameters.mood is None:
+        yield Fault("keys", "there is neither a painted frame nor a mood board", "paint one frame, or name a mood board")
+    for frame in sorted(set(frames) - set(submission.frames)):
+        yield Fault("keys", f"frame {frame} is painted but not asked for", "move the key into the range")
+    for frame in sorted(set(frames) & set(submission.missing)):
+        yield Fault("keys", f"frame {frame} is painted, but the plate hasn't it", "paint a frame of the plate")
+    for frame, count in sorted(Counter(frames).items()):
+        if count > 1:
+            yield Fault("keys", f"frame {frame} is painted {count} times", "give one picture for a frame")
