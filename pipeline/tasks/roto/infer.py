@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.tasks.roto.net import STRIDE, RotoNet
+from pipeline.tasks.roto.fused import FusedNet
+from pipeline.tasks.roto.net import STRIDE
 
 Float = NDArray[np.float32]
 
-_MARGIN = 0.35
+_MARGIN = 0.2
 """Room round the priors' box, as a part of its sides."""
-_LEAST_MARGIN = 96 / 480
+_LEAST_MARGIN = 64 / 480
 """The same, at least, as a part of the picture's height."""
 _SEEN = 0.2
 """A prior counts from here."""
@@ -57,7 +58,7 @@ def search_box(priors: Float, quality: Sequence[float], key_area: Sequence[float
     return Box(max(0, y - dy), max(0, x - dx), min(height, y + h + dy), min(width, x + w + dx))
 
 
-def predict(net: RotoNet, rgb: Float, priors: Float, quality: Sequence[float], key_area: Sequence[float]) -> Float:
+def predict(net: FusedNet, rgb: Float, priors: Float, quality: Sequence[float], key_area: Sequence[float]) -> Float:
     """(objects, height, width) 0 … 1 from `rgb` (3, height, width) in model space. `quality`: overlap expected of each prior.
 
     When a matte runs into the side of the searched box, the whole frame is searched after all.
@@ -70,21 +71,17 @@ def predict(net: RotoNet, rgb: Float, priors: Float, quality: Sequence[float], k
     return found
 
 
-def _inside(net: RotoNet, rgb: Float, priors: Float, quality: Sequence[float], box: Box) -> Float:
+def _inside(net: FusedNet, rgb: Float, priors: Float, quality: Sequence[float], box: Box) -> Float:
     cut = np.s_[:, box.y0 : box.y1, box.x0 : box.x1]
     picture, mattes = rgb[cut], priors[cut]
     credit = np.array([q if matte.any() else 0.0 for q, matte in zip(quality, mattes, strict=True)], np.float32)
     below, right = -picture.shape[1] % STRIDE, -picture.shape[2] % STRIDE
     x = np.pad(picture, ((0, 0), (0, below), (0, right)), mode="reflect" if min(picture.shape[1:]) > STRIDE else "edge")
     moved = np.pad(mattes, ((0, 0), (0, below), (0, right)))
-    p = np.concatenate([moved, np.broadcast_to(credit[:, None, None], moved.shape)])
     with torch.inference_mode():
-        seen = _tensor(x)
-        features = net.encoder(seen)
-        led = net.decoder(features, seen, _tensor(p))
-        blind = net.decoder(features, seen, _tensor(np.zeros_like(p)))
+        led, blind = net.answers(_tensor(x), _tensor(moved), torch.from_numpy(credit))
         share = torch.from_numpy(credit**_BELIEF)[:, None, None]
-        probability = torch.sigmoid(share * led[0] + (1 - share) * blind[0]).numpy()
+        probability = torch.sigmoid(share * led + (1 - share) * blind).numpy()
     out = np.zeros_like(priors)
     out[cut] = probability[:, : picture.shape[1], : picture.shape[2]]
     return out

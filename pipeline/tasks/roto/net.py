@@ -54,7 +54,7 @@ _TRUST = 2.0
 """Logit that a perfect prior starts with: the net learns where to correct it, rather than to draw anew."""
 
 
-class _FoldedConv(nn.Module):
+class FoldedConv(nn.Module):
     """A convolution and its frozen batch norm in one: the norm's scale goes into the weight at every call.
 
     The same function and gradients as the pair in evaluation mode, without the norm's passes over the picture, which on
@@ -77,12 +77,16 @@ class _FoldedConv(nn.Module):
         self.pad = (total // 2, total - total // 2) * 2 if stride > 1 else None
         nn.init.kaiming_normal_(self.weight, mode="fan_out")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the two as one convolution."""
         scale = self.gain * torch.rsqrt(self.variance + _EPSILON)
+        return self.weight * scale[:, None, None, None], self.bias - self.mean * scale
+
+    def forward(self, x: Tensor) -> Tensor:
         if self.pad is not None:
             x = F.pad(x, self.pad)
-        weight = self.weight * scale[:, None, None, None]
-        return F.conv2d(x, weight, self.bias - self.mean * scale, self.stride, self.padding, 1, self.groups)
+        weight, bias = self.folded()
+        return F.conv2d(x, weight, bias, self.stride, self.padding, 1, self.groups)
 
 
 class _Block(nn.Module):
@@ -91,9 +95,9 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expand: int) -> None:
         super().__init__()
         wide = inputs * expand
-        self.expand = _FoldedConv(inputs, wide, 1) if expand > 1 else None
-        self.depthwise = _FoldedConv(wide, wide, kernel, stride=stride, groups=wide)
-        self.project = _FoldedConv(wide, outputs, 1)
+        self.expand = FoldedConv(inputs, wide, 1) if expand > 1 else None
+        self.depthwise = FoldedConv(wide, wide, kernel, stride=stride, groups=wide)
+        self.project = FoldedConv(wide, outputs, 1)
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,7 +114,7 @@ class Encoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = _FoldedConv(3, 32, 3, stride=2)
+        self.stem = FoldedConv(3, 32, 3, stride=2)
         blocks: list[_Block] = []
         taps: list[int] = []
         channels = 32
@@ -136,12 +140,16 @@ class Encoder(nn.Module):
                 features.append(x)
         return features
 
+    def each_block(self) -> list[_Block]:
+        """Its blocks in order."""
+        return [cast(_Block, module) for module in self.blocks]
+
     def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
         """Take the weights of `pipeline.models.backbone`. Raises: ModelError (a weight is missing or of another shape)."""
         try:
             _copy(self.stem, state, "_conv_stem.weight", "_bn0")
-            for i, module in enumerate(self.blocks):
-                block, prefix = cast(_Block, module), f"_blocks.{i}."
+            for i, block in enumerate(self.each_block()):
+                prefix = f"_blocks.{i}."
                 if block.expand is not None:
                     _copy(block.expand, state, prefix + "_expand_conv.weight", prefix + "_bn0")
                 _copy(block.depthwise, state, prefix + "_depthwise_conv.weight", prefix + "_bn1")
@@ -152,7 +160,7 @@ class Encoder(nn.Module):
             ) from error
 
 
-def _copy(conv: _FoldedConv, state: Mapping[str, Tensor], weight: str, norm: str) -> None:
+def _copy(conv: FoldedConv, state: Mapping[str, Tensor], weight: str, norm: str) -> None:
     with torch.no_grad():
         conv.weight.copy_(state[weight])
         conv.gain.copy_(state[f"{norm}.weight"])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ModelError, RunnerError
 from pipeline.motion import FlowEstimator, FlowPair, Warp
+from pipeline.parameters import Parameters
 from pipeline.quality.overlap import region_similarity
 from pipeline.tasks.contract import FrameResult, ModelRef, ShotContext
 from pipeline.tasks.roto.clean import drop_islands
@@ -27,7 +28,7 @@ from pipeline.tasks.roto.uncertainty import Credit, Uncertainty, uncertainty
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.tasks.roto.net import RotoNet
+    from pipeline.tasks.roto.fused import FusedNet
 
 Float = NDArray[np.float32]
 
@@ -160,16 +161,17 @@ class RotoRunner:
                     mattes[name] = shot.keys[name][frame]
                     judged.pop(name, None)
             layers = {
-                layer: {"A": _output(matte, parameters)}
+                layer: {"A": _output(matte, shot.at(frame))}
                 for layer, matte in _layers({n: mattes[n] for n in fitted.objects}).items()
             }
             yield FrameResult(frame=frame, layers=layers, quality=_quality(list(judged.values()), mattes))
             shot.progress((number + 1) / len(shot.frames))
 
-    def _net(self, shot: ShotContext, fitted: Fitted) -> RotoNet:
+    def _net(self, shot: ShotContext, fitted: Fitted) -> FusedNet:
         from pipeline.tasks.roto.fit import read_net
+        from pipeline.tasks.roto.fused import FusedNet
 
-        return read_net(shot.folder / NET, len(fitted.objects))
+        return FusedNet(read_net(shot.folder / NET, len(fitted.objects)))
 
 
 class _Reading:
@@ -253,7 +255,7 @@ class _Reading:
 
 
 def _unpainted(
-    shot: ShotContext, fitted: Fitted, net: RotoNet | None, frame: int, parameters: RotoParameters
+    shot: ShotContext, fitted: Fitted, net: FusedNet | None, frame: int, parameters: RotoParameters
 ) -> tuple[dict[str, Float], dict[str, Uncertainty]]:
     """Every object's matte on a frame, at the plate's size, and how sure each is."""
     priors = load_priors(shot.folder, fitted.objects, [frame])[frame]
@@ -293,8 +295,9 @@ def _quality(judged: Sequence[Uncertainty], mattes: Mapping[str, Float]) -> dict
     }
 
 
-def _output(matte: Float, parameters: RotoParameters) -> Float:
-    """The matte as asked for. With the defaults it passes untouched, bit for bit."""
+def _output(matte: Float, parameters: Parameters) -> Float:
+    """The matte as asked for on its frame. With the defaults it passes untouched, bit for bit."""
+    assert isinstance(parameters, RotoParameters)
     matte = feather(matte, parameters.feather)
     return 1 - matte if parameters.invert else matte
 
