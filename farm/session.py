@@ -31,7 +31,7 @@ from pipeline.models.files import check_sha256
 from pipeline.paths import storage_error
 from pipeline.plate_shot import Reporter
 from pipeline.publish.earlier import EarlierFrame, earlier_frames
-from pipeline.runner import run_chunk, run_fit
+from pipeline.runner import STEP_REPORT, run_chunk, run_fit
 from pipeline.tasks.contract import Cancelled, ModelRef, TaskRunner
 from pipeline.tasks.registry import new_runner, task
 from pipeline.version import Version
@@ -112,6 +112,7 @@ class Session:
                     folder=folder,
                     report=report,
                     earlier=earlier,
+                    others=other_fits(folder),
                 )
             fit_folder = next((Path(i.folder) for i in assignment.inputs if i.step == "fit"), None)
             return run_chunk(
@@ -138,6 +139,13 @@ def model_of(spec: JobSpec, take: TakeSpec) -> ModelRef:
         family=take.model.family,
         options={name: take.inputs[name].path for name in take.weights},
     )
+
+
+def other_fits(folder: Path) -> list[Path]:
+    """Folders of fits that other takes of the job have finished, from this attempt's own: see `farm.folders`."""
+    step, job = folder.parent.name, folder.parents[2]
+    found = job.glob(f"take*/{step}/*/{STEP_REPORT}")
+    return sorted(path.parent for path in found if path.parents[2] != folder.parents[1])
 
 
 class LinkReporter:

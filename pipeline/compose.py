@@ -30,8 +30,9 @@ def compose(
 ) -> Frame:
     """The delivered frame, in `windows`: data and display window, the plate's where they aren't given.
 
-    `source` is the plate's frame, number `from_frame` where it isn't the result's own; of a frame that the plate hasn't, its nearest neighbour, which lends
-    its parts and header: then the picture is all the task's, A is 1 unless the task makes one, and other channels are 0.
+    `source` is the plate's frame, number `from_frame` where it isn't the result's own; of a frame that the plate hasn't, its
+    nearest neighbour, which lends its parts and header: then the picture is all the task's, A is 1 unless the task makes
+    one, and other channels are 0.
     New layers are half, in the main part. A layer of the same name that the plate has is replaced whole, in the part where
     it lies. Where the delivered data window goes beyond the plate's, channels that the task doesn't make are 0, A is 1.
     Raises: PublishError (a layer of another size, a picture without R, G and B), PlateError (a value that half can't hold).

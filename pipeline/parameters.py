@@ -93,12 +93,14 @@ def parameter(
     max: float | None = None,
     visible_in: tuple[str, ...] = (),
     keyable: bool = True,
+    in_fit: bool = True,
 ) -> Any:
     """Declare one parameter.
 
     `kind` is derived from the type where that says enough. `visible_in` names the faces that show it
     (`nuke`, `blender`, `resolve`, `web`, `cli`); empty means all. A default of None means "not set", and nothing else does.
     A float may be keyed over frames or driven by sound, unless `keyable` says that it holds for the whole shot.
+    A fit sees neither what may be keyed nor what isn't `in_fit`: takes that differ in these alone share their fit.
     """
     extra: JsonDict = {
         "kind": kind and str(kind),
@@ -106,6 +108,7 @@ def parameter(
         "unit": unit,
         "visible_in": list(visible_in),
         "keyable": keyable,
+        "in_fit": in_fit,
     }
     return Field(default, title=label or None, description=help, ge=min, le=max, json_schema_extra=extra)
 
@@ -224,7 +227,7 @@ def describe(model: type[Parameters]) -> dict[str, Any]:
         if not field.is_required():
             entry["default"] = field.default
         if kind is Kind.FLOAT:
-            entry["keyable"] = bool(extra.get("keyable", True))
+            entry["keyable"] = _keyable(field)
         if kind is Kind.CHOICE:
             entry["choices"] = list(get_args(core))
         if low is not None:
@@ -271,7 +274,7 @@ def validate_keyed(
 
 def _curve(field: FieldInfo, value: Mapping[str, Any]) -> Curve:
     """Raises: ParameterError (not a number that can be keyed, values out of bounds)."""
-    if _kind(field) is not Kind.FLOAT or not _extra(field).get("keyable", True):
+    if not _keyable(field):
         raise ParameterError("can't be keyed over frames", "give one value for the whole shot")
     curve = read_curve(value)
     low, high = _bounds(field)
@@ -282,6 +285,20 @@ def _curve(field: FieldInfo, value: Mapping[str, Any]) -> Curve:
             f"allowed: {'any' if low is None else f'{low:g}'} to {'any' if high is None else f'{high:g}'}",
         )
     return curve
+
+
+def for_fit(parameters: Parameters) -> Parameters:
+    """The parameters as a fit sees them: those that it may not go by at their defaults, so that it can't."""
+    hidden = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in type(parameters).model_fields.items()
+        if not field.is_required() and (not _extra(field).get("in_fit", True) or _keyable(field))
+    }
+    return parameters.model_copy(update=hidden)
+
+
+def _keyable(field: FieldInfo) -> bool:
+    return _kind(field) is Kind.FLOAT and bool(_extra(field).get("keyable", True))
 
 
 def _fault(model: type[Parameters], values: Mapping[str, Any], error: Mapping[str, Any]) -> Fault:

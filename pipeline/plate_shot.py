@@ -26,7 +26,7 @@ from pipeline.media.exr import Frame
 from pipeline.media.image import read_image, read_matte
 from pipeline.media.stream import FrameReader
 from pipeline.media.transform import SHOT_CURVE, to_display
-from pipeline.parameters import Parameters
+from pipeline.parameters import Parameters, for_fit
 from pipeline.plate import FramePattern
 from pipeline.tasks.definition import TaskDefinition
 
@@ -59,7 +59,8 @@ class Reporter(Protocol):
 class PlateShot:
     """A `ShotContext` over a job's files. Frames come through a prefetching reader, each read once while it is near.
 
-    `with_all_channels` reads whole frames (a chunk writes them again); a fit only needs the picture.
+    `in_fit`: only the picture is read, and the parameters are those that a fit may go by. A chunk reads whole frames, since it
+    writes them again.
     """
 
     def __init__(
@@ -72,10 +73,11 @@ class PlateShot:
         context: Sequence[int],
         folder: Path,
         report: Reporter,
-        with_all_channels: bool,
+        in_fit: bool,
     ) -> None:
         plate = spec.plate.plate()
-        self.parameters: Parameters = definition.parameters.model_validate(take.parameters)
+        given = definition.parameters.model_validate(take.parameters)
+        self.parameters: Parameters = for_fit(given) if in_fit else given
         self.seed = take.seed
         self.frames: Sequence[int] = tuple(frames)
         self.context: Sequence[int] = tuple(context)
@@ -87,12 +89,12 @@ class PlateShot:
         self.cuts: Sequence[int] = spec.cuts
         self.keys: Mapping[str, Mapping[int, Array]] = _read_keys(spec, definition)
         self._take = take
-        self._all_channels = with_all_channels
+        self._in_fit = in_fit
         self._report = report
         self._sequences: dict[str, tuple[FramePattern, FrameRange]] = {}
         self._small: dict[int, NDArray[np.uint8]] = {}
         self._stack = ExitStack()
-        only = None if with_all_channels else {"R", "G", "B", "Y"}
+        only = {"R", "G", "B", "Y"} if in_fit else None
         space = spec.plate.source_colorspace
 
         def load(frame: int) -> Frame:
@@ -123,6 +125,8 @@ class PlateShot:
 
     def at(self, frame: int) -> Parameters:
         """See ShotContext.at."""
+        if self._in_fit:
+            return self.parameters
         keyed = {name: values[frame] for name, values in self._take.curves.items() if frame in values}
         return self.parameters.model_copy(update=keyed) if keyed else self.parameters
 
@@ -154,7 +158,7 @@ class PlateShot:
     def _whole(self, frame: int) -> Frame:
         """With every channel: a fit's frames were read without."""
         found = self.source(frame)
-        return found if self._all_channels else read_image(self._path(frame))
+        return read_image(self._path(frame)) if self._in_fit else found
 
     def mask(self, parameter: str, frame: int) -> Array | None:
         """See ShotContext.mask."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,10 +50,12 @@ def run_fit(
     folder: Path,
     report: Reporter,
     earlier: Mapping[str, EarlierFrame] = MappingProxyType({}),
+    others: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Let the runner learn the shot; what it keeps lies in `folder`, facts for the report come back.
 
-    Nothing is learned when `earlier` versions have every frame of the take already.
+    Nothing is learned when `earlier` versions have every frame of the take already, or when one of the `others`, folders of
+    fits of this job's other takes, would come to the same.
     Raises: PlateError, KeyframeError, RunnerError, Cancelled.
     """
     started = time.monotonic()
@@ -60,6 +64,11 @@ def run_fit(
         facts: dict[str, Any] = {"reused": True, "seconds": 0.0}
         (folder / STEP_REPORT).write_text(json.dumps(facts, sort_keys=True))
         return facts
+    fit_key = keys.of_fit()
+    for other in others:
+        known = _facts_of(other)
+        if fit_key is not None and known.get("fit_key") == fit_key and _link_fit(other, folder):
+            return {**known, "shared": True}
     with PlateShot(
         spec,
         take,
@@ -68,13 +77,30 @@ def run_fit(
         context=frames.context.frames,
         folder=folder,
         report=report,
-        with_all_channels=False,
+        in_fit=True,
     ) as shot:
         facts = dict(_told(lambda: runner.fit(shot), f"fit of {definition.name}"))
     _check_finite(facts, f"the fit of {definition.name}")
     facts["seconds"] = round(time.monotonic() - started, 3)
-    (folder / STEP_REPORT).write_text(json.dumps(facts, sort_keys=True))
+    # Last: a folder with this file in it holds a whole fit.
+    (folder / STEP_REPORT).write_text(json.dumps({**facts, "fit_key": fit_key}, sort_keys=True))
     return facts
+
+
+def _link_fit(source: Path, folder: Path) -> bool:
+    """Make `folder` hold what another take's fit left. False when that is gone, or can't be linked."""
+    try:
+        files = [path for path in source.rglob("*") if path.is_file() and path.name != STEP_REPORT]
+        for path in files:
+            target = folder / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, target)
+        os.link(source / STEP_REPORT, folder / STEP_REPORT)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        return False
+    return True
 
 
 def run_chunk(
@@ -185,7 +211,7 @@ def _make(
             context=sorted({*chunk.context, *(f for f in chunk.frames if f not in frames and f not in missing)}),
             folder=fit_folder or folder,
             report=report,
-            with_all_channels=True,
+            in_fit=False,
         ) as shot,
         FrameWriter(write) as writer,
     ):
@@ -207,8 +233,10 @@ def _make(
 
 def _facts_of(folder: Path) -> dict[str, Any]:
     """What a step left, nothing where it left none."""
-    path = folder / STEP_REPORT
-    facts: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        facts: dict[str, Any] = json.loads((folder / STEP_REPORT).read_text())
+    except (OSError, ValueError):
+        return {}
     return facts
 
 

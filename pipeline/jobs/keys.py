@@ -13,7 +13,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.frames import FrameRange
 from pipeline.jobs.spec import JobSpec, TakeSpec
-from pipeline.parameters import Kind, describe
+from pipeline.parameters import PATH_KINDS, Kind, describe, for_fit
 from pipeline.provenance import software
 from pipeline.tasks.definition import TaskDefinition
 
@@ -51,6 +51,21 @@ class ContentKeys:
         text = json.dumps([self._common, own], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
+    def of_fit(self) -> str | None:
+        """The key of the take's fit: takes with the same one share it. None as of a frame."""
+        hashes = self._spec.input_hashes
+        if any(frame not in hashes for frame in self._readable):
+            return None
+        seen = for_fit(self._definition.parameters.model_validate(self._take.parameters)).model_dump(mode="json")
+        own = {
+            "fit": {name: value for name, value in seen.items() if name not in self._paths},
+            "reads": {str(frame): hashes[frame] for frame in self._readable},
+            "inputs": {name: found.digests for name, found in self._take.inputs.items()},
+            "range": self._spec.frames,
+        }
+        common = {name: value for name, value in self._common.items() if name not in ("parameters", "curves")}
+        return hashlib.sha256(json.dumps([common, own], sort_keys=True).encode()).hexdigest()[:32]
+
     def _reads(self, frame: int) -> Sequence[int]:
         if self._whole_shot:
             return self._readable
@@ -78,13 +93,15 @@ class ContentKeys:
         return {entry["name"]: entry["kind"] for entry in describe(self._definition.parameters)["parameters"]}
 
     @cached_property
+    def _paths(self) -> frozenset[str]:
+        """Parameters that are paths: what they lead to counts, not where it lies."""
+        return frozenset(name for name, kind in self._kinds.items() if kind in PATH_KINDS)
+
+    @cached_property
     def _common(self) -> dict[str, Any]:
         spec, take = self._spec, self._take
         used = software()
-        paths = {
-            n for n, k in self._kinds.items() if k in (Kind.MASK, Kind.PLATE, Kind.REFERENCE, Kind.MODEL, Kind.AUDIO)
-        }
-        parameters = {n: v for n, v in take.parameters.items() if n not in take.curves and n not in paths}
+        parameters = {n: v for n, v in take.parameters.items() if n not in take.curves and n not in self._paths}
         plate = spec.plate.model_dump(mode="json", exclude={"pattern", "frames", "timecode"})
         return {
             "task": [spec.task, self._definition.runner, __version__],

@@ -16,14 +16,16 @@ class RotoParameters(Parameters):
         group="Fit",
         help="How long the shot's own net learns from the keys; 0 keeps the instant flow result.",
     )
-    edge_refine: bool = parameter(True, group="Edge", help="Follow the plate's own edges at full resolution.")
+    edge_refine: bool = parameter(
+        True, in_fit=False, group="Edge", help="Follow the plate's own edges at full resolution."
+    )
     feather: float = parameter(
         0.0, min=0.0, max=64.0, unit="px", group="Edge", help="Soften the matte's edge by this much."
     )
     islands: bool = parameter(
-        True, group="Clean-up", help="Drop small pieces that neither the keys nor the motion explain."
+        True, in_fit=False, group="Clean-up", help="Drop small pieces that neither the keys nor the motion explain."
     )
-    invert: bool = parameter(False, group="Edge", help="Give the background instead of the subject.")
+    invert: bool = parameter(False, in_fit=False, group="Edge", help="Give the background instead of the subject.")
     seed: int | None = parameter(
         None,
         kind=Kind.SEED,
