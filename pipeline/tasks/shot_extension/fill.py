@@ -1,0 +1,192 @@
+"""What no frame shows: filled from patches of what is there (PatchMatch, Barnes et al. 2009; the voting of Wexler et al. 2007).
+
+Coarse to fine: at each level every patch over the hole finds its nearest neighbour among wholly known patches, and every missing pixel
+becomes the mean of what the patches over it say. Deterministic for a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.tasks.shot_extension.smooth import push_pull
+
+Float = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+_HALF = 3
+"""Patches are 7 × 7."""
+_COARSEST = 20
+"""Lines of the coarsest level, about."""
+_ROUNDS = (8, 6, 4, 3)
+"""Rounds of search and vote on the coarsest level and those after; the last goes for all finer ones."""
+_LEAST_PATCHES = 64
+_OUT_OF_REACH = np.float32(1e9)
+
+
+def fill(picture: Float, known: Mask, *, seed: int) -> Float:
+    """`picture` (h, w, 3) with the pixels outside `known` (h, w) made up; known ones stay as they are.
+
+    Where there are too few whole patches to take from: a smooth continuation.
+    """
+    if known.all():
+        return picture
+    levels = [(picture, known)]
+    while min(levels[-1][1].shape) >= 2 * _COARSEST:
+        levels.append(_halved(*levels[-1]))
+    made: Float | None = None
+    for depth, (level, mask) in enumerate(reversed(levels)):
+        start = push_pull(level, mask.astype(np.float32))
+        if made is not None:
+            h, w = mask.shape
+            finer = cv2.resize(made, (w, h), interpolation=cv2.INTER_LINEAR)
+            start = np.where(mask[..., None], level, finer).astype(np.float32)
+        sources = cv2.erode(mask.astype(np.uint8), np.ones((2 * _HALF + 1,) * 2, np.uint8), borderValue=0) > 0
+        if int(sources.sum()) < _LEAST_PATCHES:
+            made = start
+            continue
+        rounds = _ROUNDS[min(depth, len(_ROUNDS) - 1)]
+        made = _complete(start, mask, sources, rounds, seed + depth)
+    assert made is not None
+    return np.where(known[..., None], picture, made).astype(np.float32)
+
+
+def _halved(picture: Float, known: Mask) -> tuple[Float, Mask]:
+    h, w = known.shape
+    size = ((w + 1) // 2, (h + 1) // 2)
+    weight = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    light = cv2.resize(picture * known[..., None].astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return np.asarray(light / np.maximum(weight, 1e-6)[..., None], np.float32), weight > 0.5
+
+
+def _complete(start: Float, known: Mask, sources: Mask, rounds: int, seed: int) -> Float:
+    """Search and vote in turn on one level."""
+    search, vote = _kernels()
+    around = cv2.dilate((~known).astype(np.uint8), np.ones((2 * _HALF + 1,) * 2, np.uint8)) > 0
+    ys, xs = np.nonzero(around)
+    targets = np.stack([ys, xs], -1).astype(np.int32)
+    index = np.full(known.shape, -1, np.int32)
+    index[ys, xs] = np.arange(len(ys))
+    places = np.stack(np.nonzero(sources), -1).astype(np.int32)
+    rng = np.random.default_rng(seed)
+    match = places[rng.integers(0, len(places), len(targets))]
+    picture = np.ascontiguousarray(start)
+    # Far inside the hole there is less to go by: what lies near its border speaks louder.
+    depth = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 3)
+    trust = np.power(np.float32(1.15), -depth).astype(np.float32)
+    for turn in range(rounds):
+        cost = search(picture, sources, targets, index, match, trust, turn, int(rng.integers(1, 2**31 - 1)))
+        made = vote(picture, targets, match, cost, known, trust)
+        picture = np.where(known[..., None], picture, made).astype(np.float32)
+    return picture
+
+
+@cache
+def _kernels() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The two inner loops, compiled once a process: plain Python would take minutes."""
+    from numba import njit
+
+    half = _HALF
+
+    @njit(nogil=True)  # type: ignore[untyped-decorator]
+    def distance(picture: Any, trust: Any, ty: int, tx: int, sy: int, sx: int, most: float) -> float:
+        h, w = trust.shape
+        total, weight = 0.0, 0.0
+        for dy in range(-half, half + 1):
+            y = ty + dy
+            if y < 0 or y >= h:
+                continue
+            for dx in range(-half, half + 1):
+                x = tx + dx
+                if x < 0 or x >= w:
+                    continue
+                t = trust[y, x]
+                d = 0.0
+                for c in range(3):
+                    e = picture[y, x, c] - picture[sy + dy, sx + dx, c]
+                    d += e * e
+                total += t * d
+                weight += t
+            # All of the patch can't weigh more than this: what is worse already stays worse.
+            if total > most * 49.0:
+                return 1e9
+        return total / max(weight, 1e-6)
+
+    @njit(nogil=True)  # type: ignore[untyped-decorator]
+    def search(
+        picture: Any, sources: Any, targets: Any, index: Any, match: Any, trust: Any, turn: int, seed: int
+    ) -> Any:
+        h, w = sources.shape
+        count = targets.shape[0]
+        cost = np.empty(count, np.float32)
+        state = np.uint64(seed)
+        for i in range(count):
+            cost[i] = distance(picture, trust, targets[i, 0], targets[i, 1], match[i, 0], match[i, 1], 1e9)
+        for sweep in range(2):
+            step = 1 if (turn + sweep) % 2 == 0 else -1
+            start = 0 if step == 1 else count - 1
+            for n in range(count):
+                i = start + step * n
+                ty, tx = targets[i, 0], targets[i, 1]
+                best, by, bx = cost[i], match[i, 0], match[i, 1]
+                for axis in range(2):
+                    ny = ty - step if axis == 0 else ty
+                    nx = tx - step if axis == 1 else tx
+                    if ny < 0 or nx < 0 or ny >= h or nx >= w:
+                        continue
+                    j = index[ny, nx]
+                    if j < 0:
+                        continue
+                    cy, cx = match[j, 0] + (ty - ny), match[j, 1] + (tx - nx)
+                    if cy < 0 or cx < 0 or cy >= h or cx >= w or not sources[cy, cx]:
+                        continue
+                    d = distance(picture, trust, ty, tx, cy, cx, best)
+                    if d < best:
+                        best, by, bx = d, cy, cx
+                radius = max(h, w)
+                while radius >= 1:
+                    state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+                    ry = int((state >> np.uint64(33)) % np.uint64(2 * radius + 1)) - radius
+                    state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+                    rx = int((state >> np.uint64(33)) % np.uint64(2 * radius + 1)) - radius
+                    cy = min(max(by + ry, 0), h - 1)
+                    cx = min(max(bx + rx, 0), w - 1)
+                    if sources[cy, cx]:
+                        d = distance(picture, trust, ty, tx, cy, cx, best)
+                        if d < best:
+                            best, by, bx = d, cy, cx
+                    radius //= 2
+                cost[i], match[i, 0], match[i, 1] = best, by, bx
+        return cost
+
+    @njit(nogil=True)  # type: ignore[untyped-decorator]
+    def vote(picture: Any, targets: Any, match: Any, cost: Any, known: Any, trust: Any) -> Any:
+        h, w = known.shape
+        total = np.zeros((h, w, 3), np.float32)
+        weight = np.full((h, w), 1e-9, np.float32)
+        scale = max(float(np.median(cost)), 1e-7)
+        for i in range(targets.shape[0]):
+            share = np.exp(-cost[i] / (2.0 * scale)) * trust[targets[i, 0], targets[i, 1]] + 1e-6
+            for dy in range(-half, half + 1):
+                y = targets[i, 0] + dy
+                if y < 0 or y >= h:
+                    continue
+                for dx in range(-half, half + 1):
+                    x = targets[i, 1] + dx
+                    if x < 0 or x >= w or known[y, x]:
+                        continue
+                    weight[y, x] += share
+                    for c in range(3):
+                        total[y, x, c] += share * picture[match[i, 0] + dy, match[i, 1] + dx, c]
+        for y in range(h):
+            for x in range(w):
+                for c in range(3):
+                    total[y, x, c] /= weight[y, x]
+        return total
+
+    return search, vote
