@@ -57,7 +57,9 @@ def compose(
         channels[at_home] |= _changed_picture(channels[at_home], result, inside)
     if result.alpha is not None:
         _check_size("A", result.alpha, data)
-        channels[at_home]["A"] = to_half(result.alpha, channel="A")
+        own = channels[at_home].get("A")
+        as_float = own is not None and own.dtype == np.float32
+        channels[at_home]["A"] = result.alpha.astype(np.float32) if as_float else to_half(result.alpha, channel="A")
     for layer, planes in result.layers.items():
         home = next((i for i, part in enumerate(source.parts) if layer in map(_layer_of, part.channels)), at_home)
         for short, plane in planes.items():

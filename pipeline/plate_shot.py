@@ -95,7 +95,7 @@ class PlateShot:
         self._small: dict[int, NDArray[np.uint8]] = {}
         self._stack = ExitStack()
         only = {"R", "G", "B", "Y"} if in_fit else None
-        space = spec.plate.source_colorspace
+        space = self._space = spec.plate.source_colorspace
 
         def load(frame: int) -> Frame:
             return read_image(plate.pattern.path(frame), colorspace=space, only=only)
@@ -120,7 +120,11 @@ class PlateShot:
         return self._reader.get(frame)
 
     def nearest(self, frame: int) -> int:
-        """The plate frame that is closest; of two, the earlier."""
+        """The plate frame that is closest; of two, the earlier. Raises: RunnerError (there is none)."""
+        if not self.available:
+            raise RunnerError(
+                f"frame {frame} isn't in the plate, and no frame of it is near", "ask for frames that lie nearer to it"
+            )
         return min(self.available, key=lambda f: (abs(f - frame), f))
 
     def at(self, frame: int) -> Parameters:
@@ -158,7 +162,7 @@ class PlateShot:
     def _whole(self, frame: int) -> Frame:
         """With every channel: a fit's frames were read without."""
         found = self.source(frame)
-        return read_image(self._path(frame)) if self._in_fit else found
+        return read_image(self._path(frame), colorspace=self._space) if self._in_fit else found
 
     def mask(self, parameter: str, frame: int) -> Array | None:
         """See ShotContext.mask."""

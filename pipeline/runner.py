@@ -60,7 +60,7 @@ def run_fit(
     """
     started = time.monotonic()
     keys = ContentKeys(spec, take, definition)
-    if earlier and all(keys.of(frame) in earlier for frame in frames.frames):
+    if earlier and _all_there(keys, frames.frames, earlier, report):
         facts: dict[str, Any] = {"reused": True, "seconds": 0.0}
         (folder / STEP_REPORT).write_text(json.dumps(facts, sort_keys=True))
         return facts
@@ -85,6 +85,16 @@ def run_fit(
     # Last: a folder with this file in it holds a whole fit.
     (folder / STEP_REPORT).write_text(json.dumps({**facts, "fit_key": fit_key}, sort_keys=True))
     return facts
+
+
+def _all_there(keys: ContentKeys, frames: FrameRange, earlier: Mapping[str, EarlierFrame], report: Reporter) -> bool:
+    """Whether earlier versions have every frame, each still as it was published: else its chunk would lack the fit."""
+    known = [earlier.get(keys.of(frame) or "") for frame in frames]
+    for done, frame in enumerate(known):
+        report.progress(done / len(known), "looking at an earlier version")
+        if frame is None or not frame.is_whole():
+            return False
+    return True
 
 
 def _link_fit(source: Path, folder: Path) -> bool:

@@ -6,16 +6,19 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
 from pipeline import __version__
 from pipeline.frames import FrameRange
-from pipeline.jobs.spec import JobSpec, TakeSpec
+from pipeline.jobs.spec import InputSpec, JobSpec, TakeSpec
+from pipeline.media.sequence import frame_of
 from pipeline.parameters import PATH_KINDS, Kind, describe, for_fit
+from pipeline.plate import FramePattern
 from pipeline.provenance import software
 from pipeline.tasks.definition import TaskDefinition
+from pipeline.tasks.registry import package_of
 
 _MAKERS = ("numpy", "opencv-python-headless", "torch", "diffusers", "transformers", "onnxruntime", "numba", "scipy")
 
@@ -77,15 +80,11 @@ class ContentKeys:
 
     def _inputs(self, frames: Sequence[int]) -> dict[str, dict[str, str]]:
         """Digests of the files that count on these frames: of a mask or another plate that is a sequence, the frames' own."""
-        wanted = {f"{frame:04d}" for frame in frames}
         out: dict[str, dict[str, str]] = {}
         for name, found in self._take.inputs.items():
             by_frame = self._kinds.get(name) in (Kind.MASK, Kind.PLATE) and len(found.digests) > 1
-            out[name] = {
-                file: digest
-                for file, digest in found.digests.items()
-                if not by_frame or self._whole_shot or any(number in file for number in wanted)
-            }
+            count = found.digests if not by_frame or self._whole_shot else _of_frames(found, frames)
+            out[name] = {file: found.digests[file] for file in count}
         return out
 
     @cached_property
@@ -104,7 +103,7 @@ class ContentKeys:
         parameters = {n: v for n, v in take.parameters.items() if n not in take.curves and n not in self._paths}
         plate = spec.plate.model_dump(mode="json", exclude={"pattern", "frames", "timecode"})
         return {
-            "task": [spec.task, self._definition.runner, __version__],
+            "task": [spec.task, self._definition.runner, __version__, package_of(spec.task)],
             "software": {name: used[name] for name in _MAKERS if name in used},
             "model": [take.model.name, take.model.family, take.model.sha256, take.weights],
             "seed": take.seed,
@@ -117,3 +116,10 @@ class ContentKeys:
             "range": spec.frames if self._whole_shot else None,
             "keys": [[k.object, k.frame, k.hash] for k in spec.keys],
         }
+
+
+def _of_frames(found: InputSpec, frames: Iterable[int]) -> list[str]:
+    """The files of a sequence that are these frames', by name: as its pattern says, or in a folder by their numbers."""
+    pattern, wanted = FramePattern.parse(found.path), set(frames)
+    names = None if pattern is None else {pattern.name(frame) for frame in wanted}
+    return [file for file in found.digests if (frame_of(file) in wanted if names is None else file in names)]

@@ -28,7 +28,7 @@ _MEDIAN_S = 0.5
 _STANDS_OUT = 1.6
 _LEAST_GAP_S = 0.1
 """Two onsets closer than this are one: faster than any beat."""
-_MOST_RATE, _MOST_CHANNELS = 768_000, 64
+_LEAST_RATE, _MOST_RATE, _MOST_CHANNELS = 1000, 768_000, 64
 
 
 def envelope(path: Path, curve: AudioCurve, frames: Sequence[int], rate: Fraction) -> dict[int, float]:
@@ -67,7 +67,7 @@ def _heard(path: Path, most_s: float) -> tuple[Float, int]:
     """Mono samples of the first `most_s` seconds, and how many a second has."""
     try:
         with path.open("rb") as file, soundfile.SoundFile(file) as sound:
-            if sound.samplerate > _MOST_RATE or sound.channels > _MOST_CHANNELS:
+            if not _LEAST_RATE <= sound.samplerate <= _MOST_RATE or sound.channels > _MOST_CHANNELS:
                 raise ParameterError(
                     f"{path} declares {sound.channels} channels at {sound.samplerate} Hz", "export it as plain WAV"
                 )

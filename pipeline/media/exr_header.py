@@ -389,6 +389,10 @@ def _build_channels(channels: Sequence[ChannelInfo]) -> bytes:
     return bytes(out) + b"\0"
 
 
+_TIMECODE_FLAGS = 0xC0808080
+"""Bits beside the digits and drop-frame: colour frame, field phase, and the binary group flags that say what the user data is."""
+
+
 def timecode_text(value: Any) -> str | None:
     """`HH:MM:SS:FF` of a `timeCode` attribute (SMPTE ST 12-1, packed as for TV60), `;` before FF for drop-frame; else None."""
     if not isinstance(value, Attribute) or value.type != "timecode" or len(value.data) != 8:
@@ -437,4 +441,6 @@ def shift_timecode(value: Any, frames: int, rate: FrameRate) -> Attribute | None
     seconds, frame = divmod(label, base)
     mark = ";" if text[-3] == ";" else ":"
     made = timecode_attribute(f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{mark}{frame:02d}")
-    return Attribute("timecode", made.data[:4] + value.data[4:])
+    flags = struct.unpack("<I", value.data[:4])[0] & _TIMECODE_FLAGS
+    word = struct.unpack("<I", made.data[:4])[0] | flags
+    return Attribute("timecode", struct.pack("<I", word) + value.data[4:])

@@ -62,6 +62,12 @@ def _parse(name: str) -> tuple[str, str, str] | None:
     return None if match is None else (name[: match.start()], match[1], match[2])
 
 
+def frame_of(name: str) -> int | None:
+    """The frame number in a file's name; None without one."""
+    parsed = _parse(name)
+    return None if parsed is None else int(parsed[1])
+
+
 def _of_file(path: Path) -> tuple[FramePattern, FrameRange]:
     parsed = _parse(path.name)
     if parsed is None:

@@ -34,10 +34,17 @@ class EarlierFrame:
     changes_picture: bool
     makes_alpha: bool
 
+    def is_whole(self) -> bool:
+        """Whether the file is still what was published."""
+        try:
+            return pixel_hash(read_frame(self.path)) == self.digest
+        except PipelineError:
+            return False
+
     def take_over(self, target: Path) -> bool:
         """Make `target` this frame, by a hard link where that can be. False when the file isn't what was published."""
         try:
-            if pixel_hash(read_frame(self.path)) != self.digest:
+            if not self.is_whole():
                 return False
             with contextlib.suppress(FileNotFoundError):
                 target.unlink()
@@ -47,7 +54,7 @@ class EarlierFrame:
                 if error.errno not in _NO_LINK:
                     raise
                 shutil.copyfile(self.path, target)
-        except (PipelineError, FileNotFoundError):
+        except FileNotFoundError:
             return False
         return True
 
@@ -65,7 +72,7 @@ def earlier_frames(version: Version) -> dict[str, EarlierFrame]:
         try:
             record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
             before = _of_record(record, Version(version.shot, version.product, number, name, folder))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
         found = before | found
     return found

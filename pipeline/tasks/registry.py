@@ -43,6 +43,15 @@ def task(name: str) -> TaskDefinition:
         raise TaskError(f"no task is called {name!r}", f"installed: {known}") from None
 
 
+@cache
+def package_of(name: str) -> str:
+    """Name and version of the package that brings a task; empty for one that isn't installed."""
+    for point in entry_points(group=GROUP):
+        if point.dist is not None and point.load() is _definitions().get(name):
+            return f"{point.dist.name} {point.dist.version}"
+    return ""
+
+
 def new_runner(definition: TaskDefinition) -> TaskRunner:
     """A fresh runner. Only a session child may call this: it imports torch. Raises: TaskError."""
     module_name, _, class_name = definition.runner.partition(":")

@@ -34,9 +34,9 @@ class LumaKeyRunner:
 
     def run(self, shot: ShotContext) -> Iterator[FrameResult]:
         """The matte of each frame; it is sure where the matte is clearly on or off."""
-        parameters = shot.parameters
-        assert isinstance(parameters, LumaKeyParameters)
         for frame in shot.frames:
+            parameters = shot.at(frame)
+            assert isinstance(parameters, LumaKeyParameters)
             matte = key(shot.linear(frame), parameters)
             shot.preview(frame, {"matte": matte})
             unsure = float((4 * matte * (1 - matte)).mean())
