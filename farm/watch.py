@@ -34,6 +34,8 @@ from watchdog.observers.polling import PollingObserver
 
 from integrations._shared.client import DispatcherError
 from pipeline.errors import Fault, PipelineError, SubmissionRefused
+from pipeline.parameters import path_parameters
+from pipeline.tasks.registry import task
 
 log = logging.getLogger("platewright.watch")
 
@@ -276,11 +278,50 @@ def _request(drop: Path) -> tuple[dict[str, Any], str]:
     for key in keys if isinstance(keys, list) else ():
         if isinstance(key, dict) and "path" in key:
             key["path"] = inside(key["path"], f"key {key.get('frame')}")
+    _hold_parameters(body, inside)
     if faults:
         raise SubmissionRefused(faults)
     # The file's own number and time are kept by a rename, and tell a drop from a later one of the same name and content.
     itself = f"{drop.name}\0{status.st_ino}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape")
     return body, "watch-" + hashlib.sha256(itself + raw).hexdigest()[:40]
+
+
+def _hold_parameters(body: dict[str, Any], inside: Callable[[Any, str], Any]) -> None:
+    """Bring every path among a drop's parameters inside it: of the request, of its takes, of its wedge; weights and sounds too."""
+    try:
+        paths = path_parameters(task(str(body.get("task"))).parameters)
+    except PipelineError:
+        paths = frozenset()  # no such task: the dispatcher says so
+
+    def hold(values: Any) -> None:
+        if not isinstance(values, dict):
+            return
+        for name, value in values.items():
+            where = f"parameter {name}"
+            if name in paths:
+                values[name] = [inside(v, where) for v in value] if isinstance(value, list) else inside(value, where)
+            elif isinstance(value, dict) and "audio" in value:
+                value["audio"] = inside(value["audio"], where)
+            elif isinstance(value, list):
+                for each in value:
+                    if isinstance(each, dict) and "audio" in each:
+                        each["audio"] = inside(each["audio"], where)
+
+    takes = body.get("takes")
+    wholes = [body, *(take for take in (takes if isinstance(takes, list) else ()) if isinstance(take, dict))]
+    for whole in wholes:
+        hold(whole.get("parameters"))
+        if _is_path(whole.get("model")):
+            whole["model"] = inside(whole["model"], "model")
+    wedge = body.get("wedge")
+    hold(wedge)
+    if isinstance(wedge, dict) and isinstance(wedge.get("model"), list):
+        wedge["model"] = [inside(m, "model") if _is_path(m) else m for m in wedge["model"]]
+
+
+def _is_path(model: Any) -> bool:
+    """Whether a model is named by where it lies, as `pipeline.intake` takes it."""
+    return isinstance(model, str) and ("/" in model or bool(PurePosixPath(model).suffix))
 
 
 def _free_name(folder: Path, name: str) -> Path:

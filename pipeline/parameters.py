@@ -287,6 +287,11 @@ def _curve(field: FieldInfo, value: Mapping[str, Any]) -> Curve:
     return curve
 
 
+def path_parameters(model: type[Parameters]) -> frozenset[str]:
+    """The parameters whose value is a path."""
+    return frozenset(name for name, field in model.model_fields.items() if _kind(field) in PATH_KINDS)
+
+
 def for_fit(parameters: Parameters) -> Parameters:
     """The parameters as a fit sees them: those that it may not go by at their defaults, so that it can't."""
     hidden = {

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from pipeline.errors import Fault, PipelineError, SubmissionRefused
-from pipeline.parameters import PATH_KINDS, Kind, describe
+from pipeline.parameters import PATH_KINDS, Kind, describe, path_parameters
 from pipeline.tasks.definition import TaskDefinition
 
 _KEY = re.compile(r"(?:(?P<object>[A-Za-z0-9][A-Za-z0-9.\-]*):)?(?P<frame>-?\d+)=(?P<path>.+)", re.DOTALL)
@@ -229,7 +229,7 @@ def request_body(definition: TaskDefinition, given: dict[str, Any]) -> dict[str,
         body["keys"] = _keys(given["keys"])
     if given.get("wedges"):
         body["wedge"] = _wedge(definition, given["wedges"])
-    paths = {e["name"] for e in describe(definition.parameters)["parameters"] if e["kind"] in PATH_KINDS}
+    paths = path_parameters(definition.parameters)
     parameters = {name[6:]: value for name, value in given.items() if name.startswith("param_") and value is not None}
     body["parameters"] = {name: _absolute(value) if name in paths else value for name, value in parameters.items()}
     return body

@@ -14,7 +14,7 @@ from pipeline import __version__
 from pipeline.frames import FrameRange
 from pipeline.jobs.spec import InputSpec, JobSpec, TakeSpec
 from pipeline.media.sequence import frame_of
-from pipeline.parameters import PATH_KINDS, Kind, describe, for_fit
+from pipeline.parameters import Kind, describe, for_fit, path_parameters
 from pipeline.plate import FramePattern
 from pipeline.provenance import software
 from pipeline.tasks.definition import TaskDefinition
@@ -94,7 +94,7 @@ class ContentKeys:
     @cached_property
     def _paths(self) -> frozenset[str]:
         """Parameters that are paths: what they lead to counts, not where it lies."""
-        return frozenset(name for name, kind in self._kinds.items() if kind in PATH_KINDS)
+        return path_parameters(self._definition.parameters)
 
     @cached_property
     def _common(self) -> dict[str, Any]:
