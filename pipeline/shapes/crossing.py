@@ -1,0 +1,100 @@
+"""Whether an outline crosses itself, and how to make it stop.
+
+Tested on the flattened curve, every edge against every other that it could meet; touching isn't crossing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.shapes.raster import STEPS, Array, flatten
+
+_ROUNDS = 60
+_STRAIGHTEN = 8
+"""Rounds of shortening handles before vertices are gathered."""
+THOROUGH = (STEPS, 10, 48)
+"""Flattenings that a shape must pass before it is handed out: a crossing may hide between the edges of one."""
+
+
+def crossing_segments(control: Array, steps: int = STEPS) -> NDArray[np.int64]:
+    """(pairs, 2) segments of an outline that cross, the lower first; a segment may cross itself."""
+    count = len(control)
+    polygon = flatten(control, steps)
+    start = polygon.reshape(count, steps, 2)
+    end = np.roll(polygon, -1, 0).reshape(count, steps, 2)
+    low = np.minimum(start.min(1), end.min(1))
+    high = np.maximum(start.max(1), end.max(1))
+    meets = (low[:, None] <= high[None]).all(-1) & (low[None] <= high[:, None]).all(-1)
+    first, second = np.nonzero(np.triu(meets))
+    a, b = start[first][:, :, None], start[second][:, None]
+    da, db = end[first][:, :, None] - a, end[second][:, None] - b
+    away = b - a
+    before = da[..., 0] * away[..., 1] - da[..., 1] * away[..., 0]
+    after = before + da[..., 0] * db[..., 1] - da[..., 1] * db[..., 0]
+    # b's ends as seen from a are `before` and `after`; a's ends as seen from b follow from the same three vectors.
+    own = db[..., 1] * away[..., 0] - db[..., 0] * away[..., 1]
+    other = own + db[..., 0] * da[..., 1] - db[..., 1] * da[..., 0]
+    # A shared end gives a rounding error here, not a zero: what is so close touches.
+    tiny = 1e-9
+    hit = ((before > tiny) & (after < -tiny) | (before < -tiny) & (after > tiny)) & (
+        (own > tiny) & (other < -tiny) | (own < -tiny) & (other > tiny)
+    )
+    found = hit.any((1, 2))
+    return np.stack([first[found], second[found]], 1)
+
+
+def crosses(control: Array, flattenings: tuple[int, ...] = (STEPS,)) -> bool:
+    """Whether an outline crosses itself in any of the flattenings."""
+    return any(len(crossing_segments(control, steps)) > 0 for steps in flattenings)
+
+
+def uncross(control: Array, flattenings: tuple[int, ...] = THOROUGH) -> Array:
+    """The outline without its crossings: handles of the segments concerned shrink until those run straight; if that isn't
+    enough, the vertices of the smaller loop are gathered where it closes. Always ends: each gathering leaves fewer corners."""
+    control = control.copy()
+    last = np.zeros(0, np.int64)
+    for number in range(_ROUNDS):
+        pairs = np.concatenate([crossing_segments(control, steps) for steps in flattenings])
+        if len(pairs) == 0:
+            if len(last) == 0:
+                return control
+            # Simple by a hair would cross again when a file rounds its numbers.
+            _shorten(control, last)
+            last = np.zeros(0, np.int64)
+            continue
+        last = np.unique(pairs)
+        if number < _STRAIGHTEN:
+            reach = (0,) if number < 4 else (-1, 0, 1)
+            _shorten(control, np.unique([(pairs + r) % len(control) for r in reach]))
+        else:
+            _gather(control, int(pairs[0, 0]), int(pairs[0, 1]))
+    control[:, :3] = control[:, :1].mean(0)  # no outline is left: a point, which covers nothing
+    return control
+
+
+def _shorten(control: Array, segments: NDArray[np.int64]) -> None:
+    following = (segments + 1) % len(control)
+    start, end = control[segments, 0], control[following, 0]
+    third = (end - start) / 3
+    control[segments, 2] = (control[segments, 2] + start + third) / 2
+    control[following, 1] = (control[following, 1] + end - third) / 2
+
+
+def _way(vertices: Array) -> float:
+    return float(np.linalg.norm(np.diff(vertices, axis=0), axis=1).sum())
+
+
+def _gather(control: Array, first: int, second: int) -> None:
+    """Vertices after `first` up to `second`, or the others when their way is shorter, move to one point and lose their handles."""
+    count = len(control)
+    loop = np.arange(first + 1, second + 1)
+    rest = np.arange(second + 1, first + 1 + count) % count
+    if len(loop) == 0:
+        loop = np.array([first, (first + 1) % count])
+    elif len(rest) and _way(control[rest, 0]) < _way(control[loop, 0]):
+        loop = rest
+    control[loop, :3] = control[loop, 0].mean(0)
+    before, after = (loop[0] - 1) % count, (loop[-1] + 1) % count
+    _shorten(control, np.array([before, loop[-1]]))
+    control[before, 2], control[after, 1] = control[before, 0], control[after, 0]
