@@ -153,6 +153,8 @@ class SubmitReply(Wire):
     created: bool
     state: str
     version: str
+    """What the first take will be."""
+    takes: int
     frames: str
     warnings: tuple[str, ...] = ()
     url: str = ""

@@ -66,6 +66,7 @@ def _reply(job: JobView, created: bool, spec: JobSpec, url: str) -> dict[str, An
         created=created,
         state=job.state,
         version=job.versions[0].name if job.versions else "",
+        takes=len(spec.takes),
         frames=spec.frames,
         warnings=spec.warnings,
         url=f"{url}/jobs/{job.id}",

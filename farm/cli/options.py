@@ -186,7 +186,7 @@ def common_options() -> list[click.Option]:
             ["--wedge", "wedges"],
             multiple=True,
             metavar="NAME=V1,V2…",
-            help="Make a take of each value of a parameter, or of model; again to combine.",
+            help="Make a take of each value of a parameter, or of model; again to combine. A bar parts values with commas.",
         ),
         click.Option(["--seed-from"], metavar="v003", help="Take the seed of an earlier version."),
         click.Option(
@@ -253,7 +253,9 @@ def _wedge(definition: TaskDefinition, texts: tuple[str, ...]) -> dict[str, list
         kind = Kind(entries[name]["kind"])
         control = CONTROLS[kind](entries[name])
         try:
-            read = [control.convert(value, None, None) for value in values.split(",")]
+            # A bar parts values that hold commas themselves: colours, points, curves.
+            parted = values.split("|" if "|" in values else ",")
+            read = [control.convert(value, None, None) for value in parted]
         except click.BadParameter as error:
             faults.append(Fault(f"--wedge {text}", error.message, entries[name]["help"]))
             continue

@@ -93,7 +93,8 @@ def _submit(task_name: str, given: dict[str, Any]) -> None:
         click.echo(f"this is job {reply['job']} already", err=True)
     for warning in reply["warnings"]:
         click.echo(f"note: {warning}", err=True)
-    click.echo(f"job {reply['job']} will publish {reply['version']}, frames {reply['frames']}", err=True)
+    more = f" and {reply['takes'] - 1} more takes" if reply["takes"] > 1 else ""
+    click.echo(f"job {reply['job']} will publish {reply['version']}{more}, frames {reply['frames']}", err=True)
     if not given["wait"]:
         click.echo(json.dumps(reply) if given["as_json"] else str(reply["job"]))
         return
@@ -132,7 +133,12 @@ def follow(client: Any, job: int) -> dict[str, Any]:
 
 def progress_line(view: dict[str, Any]) -> str:
     """One line on how far a job is."""
-    steps = "  ".join(f"{s['name']} {s['done']}/{s['total']}" for s in view["steps"])
+    counted: dict[str, list[int]] = {}
+    for step in view["steps"]:  # every take's
+        sums = counted.setdefault(step["name"], [0, 0])
+        sums[0] += step["done"]
+        sums[1] += step["total"]
+    steps = "  ".join(f"{name} {done}/{total}" for name, (done, total) in counted.items())
     message = f"  {view['message']}" if view["message"] else ""
     return f"{view['state']:9} {view['progress'] * 100:5.1f} %  {steps}{message}"
 
