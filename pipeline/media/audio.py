@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     Float = NDArray[np.float32]
 
 _BLOCK = 1 << 16
-_HOP, _WINDOW = 512, 1024
-"""Samples between two looks for an onset, and in each."""
+_HOP_S = 0.01
+"""Between two looks for an onset; each look is twice as long, at any sample rate."""
 _MEDIAN_S = 0.5
 """Width of the running median that an onset must stand out from."""
 _STANDS_OUT = 1.6
@@ -91,26 +91,30 @@ def _blocks(sound: soundfile.SoundFile, most: int) -> Iterator[Float]:
 def _onsets(samples: Float, samples_s: int) -> list[float]:
     """Seconds at which something sets in: peaks of the half-wave rectified spectral flux (Bello et al. 2005) that stand out
     from its running median."""
-    count = (len(samples) - _WINDOW) // _HOP + 1
+    hop = round(_HOP_S * samples_s)
+    window = 2 * hop
+    count = (len(samples) - window) // hop + 1
     if count < 3:
         return []
-    places = np.arange(count)[:, None] * _HOP + np.arange(_WINDOW)
-    spectra = np.log1p(100 * np.abs(np.fft.rfft(samples[places] * np.hanning(_WINDOW).astype(np.float32), axis=1)))
-    flux = np.concatenate([[spectra[0].sum()], np.maximum(np.diff(spectra, axis=0), 0).sum(axis=1)])
-    reach = max(1, round(_MEDIAN_S * samples_s / _HOP / 2))
+    places = np.arange(count)[:, None] * hop + np.arange(window)
+    spectra = np.log1p(100 * np.abs(np.fft.rfft(samples[places] * np.hanning(window).astype(np.float32), axis=1)))
+    # Nothing comes before the first look: it is an onset where it is louder than the sound mostly is.
+    first = np.maximum(spectra[0] - np.median(spectra, axis=0), 0).sum()
+    flux = np.concatenate([[first], np.maximum(np.diff(spectra, axis=0), 0).sum(axis=1)])
+    reach = max(1, round(_MEDIAN_S / _HOP_S / 2))
     padded = np.pad(flux, reach, mode="reflect" if count > reach else "edge")
     median = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1), axis=1)[:count]
     floor = 0.1 * float(flux.max())
     found: list[float] = []
     for i in range(count):
         peak = flux[i] >= flux[max(0, i - 2) : i + 3].max()
-        at = i * _HOP / samples_s
+        at = (i + 1) * hop / samples_s if i else 0.0
         if peak and flux[i] > max(floor, _STANDS_OUT * median[i]) and (not found or at - found[-1] >= _LEAST_GAP_S):
             found.append(at)
     return found
 
 
 def _since(onsets: Sequence[float], at_s: float, decay_s: float) -> float:
-    """exp(−t / decay) of the time since the last onset; half a window of slack, for an onset is found a little late."""
-    before = [onset for onset in onsets if onset <= at_s + 0.01]
+    """exp(−t / decay) of the time since the last onset; a hop of slack, for an onset is found by its look's middle."""
+    before = [onset for onset in onsets if onset <= at_s + _HOP_S]
     return math.exp(-max(0.0, at_s - before[-1]) / decay_s) if before else 0.0
