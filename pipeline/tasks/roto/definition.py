@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.parameters import Kind, Parameters, parameter
+from pipeline.parameters import Box, Kind, Parameters, Point, Stroke, parameter
 from pipeline.tasks.definition import TaskDefinition
 
 
@@ -26,6 +26,21 @@ class RotoParameters(Parameters):
         True, in_fit=False, group="Clean-up", help="Drop small pieces that neither the keys nor the motion explain."
     )
     invert: bool = parameter(False, in_fit=False, group="Edge", help="Give the background instead of the subject.")
+    prompt_frame: int | None = parameter(
+        None, group="Prompts", help="The frame that the points and the box are on; empty takes the first."
+    )
+    points: tuple[Point, ...] = parameter(
+        (), kind=Kind.POINTS, unit="px", group="Prompts", help="Points inside the object, in place of a painted matte."
+    )
+    points_off: tuple[Point, ...] = parameter(
+        (), kind=Kind.POINTS, unit="px", group="Prompts", help="Points that do not belong to the object."
+    )
+    box: Box | None = parameter(
+        None, kind=Kind.BOX, unit="px", group="Prompts", help="A box drawn closely round the object."
+    )
+    strokes: tuple[Stroke, ...] = parameter(
+        (), kind=Kind.STROKE, unit="px", group="Prompts", help="Strokes inside the object, on any frames."
+    )
     seed: int | None = parameter(
         None,
         kind=Kind.SEED,
@@ -39,13 +54,16 @@ class RotoParameters(Parameters):
 ROTO = TaskDefinition(
     name="roto",
     label="Roto",
-    help="Mattes on a few frames in, a matte on every frame out, with a confidence per frame and the next frame worth painting.",
+    help="Mattes on a few frames in, or points and a box; a matte on every frame out, with a confidence per frame and the next "
+    "frame worth painting.",
     parameters=RotoParameters,
     runner="pipeline.tasks.roto.runner:RotoRunner",
     product="roto",
-    keys_min=1,
+    keys_min=0,
     fits=True,
     chunk_frames=12,
     memory_mb=2500,
     default_model="efficientnet-lite0",
+    families=("net", "sam2", "saliency-onnx"),
+    inspect="pipeline.tasks.roto.intake:check",
 )

@@ -18,9 +18,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
+from pipeline.models.facts import NET_KEY
 from pipeline.tasks.roto.net import RotoNet
 from pipeline.tasks.roto.sampler import Sampler
 
+NET_NAME = "roto/1"
+"""What a roto net calls itself in its metadata."""
 _HARDEST = 0.25
 _WEIGHT_DECAY = 1e-4
 _WARM_UP = 0.15
@@ -68,7 +71,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def write_weights(net: RotoNet, path: Path) -> None:
     """Save a net as safetensors. Raises: OSError."""
-    save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, path)
+    save_file({name: t.contiguous() for name, t in net.state_dict().items()}, path, metadata={NET_KEY: NET_NAME})
+
+
+def read_studio(path: Path, name: str) -> dict[str, Tensor]:
+    """The tensors of a studio's own net, whose metadata call it `name`. Raises: ModelError (another task's net, damaged)."""
+    if name != NET_NAME:
+        raise ModelError(f"weights {path} are of the net {name!r}, not of {NET_NAME!r}", "name a roto net")
+    return read_weights(path)
 
 
 def read_net(path: Path, objects: int) -> RotoNet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import cv2
@@ -36,6 +36,8 @@ class Fitted:
     has_net: bool
     quality: Mapping[str, Mapping[int, float]]
     key_area: Mapping[str, float]
+    credit: Mapping[str, float] = field(default_factory=dict)
+    """Object → how far its keys are to be believed, where they were made of prompts."""
 
 
 class PriorWriter:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ModelError, RunnerError
+from pipeline.errors import RunnerError
+from pipeline.models.facts import SALIENCY_ONNX, SAM2
+from pipeline.models.files import check_sha256
+from pipeline.models.inspect import recognise
+from pipeline.models.loader import settle_torch, threads
 from pipeline.motion import FlowEstimator, FlowPair, Warp
 from pipeline.parameters import Parameters
 from pipeline.quality.overlap import region_similarity
 from pipeline.tasks.contract import FrameResult, ModelRef, ShotContext
 from pipeline.tasks.roto.clean import drop_islands
-from pipeline.tasks.roto.definition import RotoParameters
+from pipeline.tasks.roto.definition import ROTO, RotoParameters
 from pipeline.tasks.roto.fitted import NET, Fitted, PriorWriter, load_facts, load_priors, save_facts
 from pipeline.tasks.roto.flow import Forward, cross_check, from_bytes, propagate
+from pipeline.tasks.roto.interactive import keyed_by
+from pipeline.tasks.roto.layers import MATTE, WORKING_HEIGHT, fit_to, layers_of, small
+from pipeline.tasks.roto.prompts import asked_of
 from pipeline.tasks.roto.refine import enlarge, feather, follow_edges
+from pipeline.tasks.roto.saliency import Saliency
 from pipeline.tasks.roto.sampler import BRIGHTEST, KeyFrame, Sampler
 from pipeline.tasks.roto.uncertainty import Credit, Uncertainty, uncertainty
+from pipeline.tasks.roto.zero_shot import follow, look_at, salient
 
 if TYPE_CHECKING:
     import torch
@@ -32,11 +40,6 @@ if TYPE_CHECKING:
 
 Float = NDArray[np.float32]
 
-WORKING_HEIGHT = 480
-"""Lines at which flow and net work."""
-PREVIEW_HEIGHT = 270
-MATTE = "matte"
-"""Layer of the objects' union, and the only one when there is one object."""
 _FLOW_SHARE = 0.15
 """Part of a fit's progress that flow takes when a net follows."""
 _PREVIEW_EVERY = 4
@@ -53,50 +56,65 @@ class RotoRunner:
     def __init__(self) -> None:
         self._start: dict[str, torch.Tensor] | None = None
         self._imagenet = True
+        self._sam2: Any = None
+        self._saliency: Saliency | None = None
 
     def load(self, model: ModelRef) -> None:
-        """The start of every fit: ImageNet's weights, or a studio's own net where `model` names a file.
+        """The start of every fit: ImageNet's weights, or a studio's own net where `model` names a file. A SAM 2 folder or an
+        ONNX saliency model does the work in the net's place.
 
-        Raises: ModelError (absent, changed, not safetensors).
+        Raises: ModelError (absent, changed, of no family that roto takes).
         """
-        threads = _threads()
-        cv2.setNumThreads(threads)
-        import torch
-
-        from pipeline.models.backbone import check_sha256, load_backbone
-
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(True)
-        # A debugging aid that costs a pass over every new tensor. The stub doesn't know it.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        cv2.setNumThreads(threads())
+        settle_torch()
+        self.unload()
         self._imagenet = model.path is None
         if model.path is None:
+            from pipeline.models.backbone import load_backbone
+
             self._start = load_backbone()
             return
-        if model.path.suffix != ".safetensors":
-            raise ModelError(f"weights {model.path} are not safetensors", "convert them; other formats can hold code")
-        if model.sha256:
-            check_sha256(model.path, model.sha256)
-        from pipeline.tasks.roto.fit import read_weights
+        facts = recognise(model.path, families=ROTO.families)
+        if facts.family == SAM2:
+            from pipeline.models.transformers_folder import open_transformers
 
-        self._start = read_weights(model.path)
+            self._sam2 = open_transformers(model.path, "Sam2VideoModel", sha256=model.sha256)
+        elif facts.family == SALIENCY_ONNX:
+            from pipeline.models.onnx import open_onnx
+
+            self._saliency = Saliency(open_onnx(model.path, sha256=model.sha256))
+        else:
+            check_sha256(model.path, model.sha256)
+            from pipeline.tasks.roto.fit import read_studio
+
+            self._start = read_studio(model.path, facts.base)
 
     def unload(self) -> None:
         """Give the weights back."""
-        self._start = None
+        self._start = self._sam2 = self._saliency = None
 
     def fit(self, shot: ShotContext) -> Mapping[str, float | str | int | list[int]]:
         """Flow over the whole shot, then the net. Leaves `fitted`'s files in `shot.folder`."""
         parameters = _parameters(shot)
         began = time.perf_counter()
+        asked = asked_of(shot, parameters)
+        if self._sam2 is not None:
+            return follow(self._sam2, shot, asked)
+        seen = {} if self._saliency is None else look_at(self._saliency, shot)
+        if self._saliency is not None and not shot.keys:
+            return seen
+        credit: Mapping[str, float] = {}
+        if asked:
+            shot, credit = keyed_by(shot, asked, self._start)
+        iterations = 0 if self._saliency is not None else parameters.iterations
         objects = _objects(shot)
         first_key = min(f for name in objects for f in shot.keys[name])
         shot.preview(first_key, _key_preview(shot, objects, first_key))
         reading = _Reading(shot, objects)
-        reading.read(_FLOW_SHARE if parameters.iterations else 1.0)
+        reading.read(_FLOW_SHARE if iterations else 1.0)
         writer = reading.spread(objects)
         flow_s = time.perf_counter() - began
-        loss = self._learn(shot, objects, reading, parameters.iterations) if parameters.iterations else 0.0
+        loss = self._learn(shot, objects, reading, iterations) if iterations else 0.0
         first = next(iter(shot.keys[objects[0]].values()))
         areas = {name: min(float((m > 0.5).mean()) for m in reading.keys[name].values()) for name in objects}
         height, width = reading.shape
@@ -106,15 +124,16 @@ class RotoRunner:
             width=width,
             full_height=first.shape[0],
             full_width=first.shape[1],
-            has_net=parameters.iterations > 0,
+            has_net=iterations > 0,
             quality=writer.quality,
             key_area=areas,
+            credit=credit,
         )
         writer.save(shot.folder)
         save_facts(shot.folder, fitted)
         quality = [q for frames in writer.quality.values() for q in frames.values()]
         return {
-            "iterations": parameters.iterations,
+            "iterations": iterations,
             "seed": shot.seed,
             "objects": len(objects),
             "working_width": width,
@@ -123,6 +142,8 @@ class RotoRunner:
             "fit_s": round(time.perf_counter() - began, 2),
             "loss": round(loss, 5),
             "flow_quality": round(float(np.mean(quality)), 4),
+            **seen,
+            **({"prompted_frames": list(asked), "prompt_credit": round(min(credit.values()), 4)} if asked else {}),
         }
 
     def _learn(self, shot: ShotContext, objects: Sequence[str], reading: _Reading, iterations: int) -> float:
@@ -155,14 +176,14 @@ class RotoRunner:
             mattes: dict[str, Float] = {}
             judged: dict[str, Uncertainty] = {}
             if frame in free:
-                mattes, judged = _unpainted(shot, fitted, net, frame, parameters)
+                mattes, judged = _unpainted(shot, fitted, self._saliency or net, frame, parameters)
             for name in fitted.objects:
                 if frame in shot.keys.get(name, {}):
                     mattes[name] = shot.keys[name][frame]
                     judged.pop(name, None)
             layers = {
                 layer: {"A": _output(matte, shot.at(frame))}
-                for layer, matte in _layers({n: mattes[n] for n in fitted.objects}).items()
+                for layer, matte in layers_of({n: mattes[n] for n in fitted.objects}).items()
             }
             yield FrameResult(frame=frame, layers=layers, quality=_quality(list(judged.values()), mattes))
             shot.progress((number + 1) / len(shot.frames))
@@ -201,7 +222,7 @@ class _Reading:
             if forward is None:
                 self.shape = (rgb.shape[1], rgb.shape[2])
                 self.keys = {
-                    n: {self._index[f]: _fit_to(m, self.shape) for f, m in shot.keys[n].items()} for n in self._objects
+                    n: {self._index[f]: fit_to(m, self.shape) for f, m in shot.keys[n].items()} for n in self._objects
                 }
                 forward = Forward(self.keys)
             if i in painted:
@@ -214,7 +235,7 @@ class _Reading:
             warp = Warp(pair.backward, pair.forward, self.shape) if pair else None
             mattes = forward.step(i, warp)
             if mattes and (i < _PREVIEW_EVERY or i % _PREVIEW_EVERY == 0) and i not in painted:
-                shot.preview(frame, {layer: _small(m) for layer, m in _layers(mattes).items()})
+                shot.preview(frame, {layer: small(m) for layer, m in layers_of(mattes).items()})
             before = grey
             shot.progress(share * 0.7 * (i + 1) / len(self._frames), f"motion {i + 1}/{len(self._frames)}")
 
@@ -234,7 +255,7 @@ class _Reading:
                 writer.add(number, name, frame, prior, credit.quality(prior.trust))
                 if i not in keys:
                     layer = MATTE if len(objects) == 1 else name
-                    self._shot.preview(frame, {layer: _small(from_bytes(prior.matte))})
+                    self._shot.preview(frame, {layer: small(from_bytes(prior.matte))})
         return writer
 
     def key_frames(self) -> list[KeyFrame]:
@@ -255,9 +276,25 @@ class _Reading:
 
 
 def _unpainted(
-    shot: ShotContext, fitted: Fitted, net: FusedNet | None, frame: int, parameters: RotoParameters
+    shot: ShotContext, fitted: Fitted, net: FusedNet | Saliency | None, frame: int, parameters: RotoParameters
 ) -> tuple[dict[str, Float], dict[str, Uncertainty]]:
     """Every object's matte on a frame, at the plate's size, and how sure each is."""
+    if isinstance(net, Saliency):
+        found, judged = salient(net, shot, fitted, frame)
+    else:
+        found, judged = _found(shot, fitted, net, frame, parameters)
+    full = [enlarge(matte, fitted.full_height, fitted.full_width) for matte in found]
+    if parameters.edge_refine:
+        guide = np.clip(shot.display(frame), 0, BRIGHTEST)
+        full = [follow_edges(matte, guide) for matte in full]
+    judged = [u.credited(fitted.credit.get(name, 1.0)) for name, u in zip(fitted.objects, judged, strict=True)]
+    return dict(zip(fitted.objects, full, strict=True)), dict(zip(fitted.objects, judged, strict=True))
+
+
+def _found(
+    shot: ShotContext, fitted: Fitted, net: FusedNet | None, frame: int, parameters: RotoParameters
+) -> tuple[list[Float], list[Uncertainty]]:
+    """The same at working resolution, by the shot's net, or by what the fit left for the frame."""
     priors = load_priors(shot.folder, fitted.objects, [frame])[frame]
     quality = [fitted.quality[name][frame] for name in fitted.objects]
     if net is None:
@@ -271,11 +308,7 @@ def _unpainted(
         if parameters.islands:
             found = np.stack([drop_islands(matte, prior) for matte, prior in zip(found, priors, strict=True)])
         judged = [uncertainty(matte, prior) for matte, prior in zip(found, priors, strict=True)]
-    full = [enlarge(matte, fitted.full_height, fitted.full_width) for matte in found]
-    if parameters.edge_refine:
-        guide = np.clip(shot.display(frame), 0, BRIGHTEST)
-        full = [follow_edges(matte, guide) for matte in full]
-    return dict(zip(fitted.objects, full, strict=True)), dict(zip(fitted.objects, judged, strict=True))
+    return list(found), judged
 
 
 def _of_flow(prior: Float, quality: float) -> Uncertainty:
@@ -302,17 +335,9 @@ def _output(matte: Float, parameters: Parameters) -> Float:
     return 1 - matte if parameters.invert else matte
 
 
-def _layers(mattes: Mapping[str, Float]) -> dict[str, Float]:
-    """Objects to layers: `matte` alone for one, `matte` as the union and each by name for several."""
-    values = list(mattes.values())
-    if len(values) == 1:
-        return {MATTE: values[0]}
-    return {MATTE: np.max(values, axis=0), **mattes}
-
-
 def _key_preview(shot: ShotContext, objects: Sequence[str], frame: int) -> dict[str, Float]:
     mattes = {name: shot.keys[name][frame] for name in objects if frame in shot.keys[name]}
-    return {layer: _small(matte) for layer, matte in _layers(mattes).items()}
+    return {layer: small(matte) for layer, matte in layers_of(mattes).items()}
 
 
 def _objects(shot: ShotContext) -> tuple[str, ...]:
@@ -338,25 +363,3 @@ def _parameters(shot: ShotContext) -> RotoParameters:
     if not isinstance(shot.parameters, RotoParameters):
         raise RunnerError(f"roto can't work with {type(shot.parameters).__name__}", "give RotoParameters")
     return shot.parameters
-
-
-def _fit_to(matte: Float, shape: tuple[int, int]) -> Float:
-    """A key at working resolution, (height, width) = `shape`."""
-    if matte.shape == shape:
-        return matte
-    return np.asarray(cv2.resize(matte, (shape[1], shape[0]), interpolation=cv2.INTER_AREA), np.float32)
-
-
-def _small(matte: Float) -> Float:
-    height, width = matte.shape
-    if height <= PREVIEW_HEIGHT:
-        return matte
-    return _fit_to(matte, (PREVIEW_HEIGHT, max(1, round(width * PREVIEW_HEIGHT / height))))
-
-
-def _threads() -> int:
-    """PLATEWRIGHT_THREADS, 1 unless it says more: sessions share a machine. Raises: ModelError (not a number)."""
-    text = os.environ.get("PLATEWRIGHT_THREADS", "1")
-    if not text.isdigit() or int(text) < 1:
-        raise ModelError(f"PLATEWRIGHT_THREADS is {text!r}", "set it to a whole number from 1, or leave it out")
-    return int(text)

@@ -6,7 +6,7 @@ Two witnesses: the net's own entropy, and how far it disagrees with what motion 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,10 @@ class Uncertainty:
     def worst(self) -> float:
         """The stronger of the two witnesses."""
         return max(self.entropy, self.disagreement)
+
+    def credited(self, credit: float) -> Uncertainty:
+        """The same where what it rests on is to be believed only so far, 0 … 1."""
+        return replace(self, disagreement=max(self.disagreement, 1 - credit))
 
 
 def uncertainty(matte: Float, prior: Float) -> Uncertainty:
