@@ -32,7 +32,6 @@ RESERVED_LAYERS = frozenset({"rgba", "rgb", "matte"})
 MOST_KEYS = 10_000
 MOST_TAKES = 64
 MOST_SIDE = 32_768
-_UNSEEDED = -1
 
 
 class _Text(BaseModel):
@@ -372,10 +371,11 @@ def resolve(
         faults.append(_nothing_to_deliver(request, found.plate, found.edit))
     if faults or facts.plate is None:
         raise SubmissionRefused(list(dict.fromkeys(faults)) or [Fault("plate", "could not be read")])
-    if any(take.seed == _UNSEEDED for take in takes):
+    unseeded = {take.index for take in takes if _given_seed(definition, take.parameters) is None}
+    if unseeded:
         # One drawn seed serves all takes that name none: they differ in what the wedge says, and in nothing else.
         drawn = draw_seed()
-        takes = tuple(t.model_copy(update={"seed": drawn}) if t.seed == _UNSEEDED else t for t in takes)
+        takes = tuple(t.model_copy(update={"seed": drawn}) if t.index in unseeded else t for t in takes)
     return JobSpec(
         task=definition.name,
         studio=defaults.studio,
@@ -426,12 +426,11 @@ def _takes(
         windows, window_faults = _windows(definition, parameters, found.plate)
         faults += window_faults
         complete = parameters.model_dump(mode="json")
-        seed = _given_seed(definition, complete)
         takes.append(
             TakeSpec(
                 index=index,
                 name=take.name,
-                seed=_UNSEEDED if seed is None else seed,
+                seed=_given_seed(definition, complete) or 0,  # where none was given, one is drawn for all takes
                 parameters=complete,
                 curves={name: _sampled(curve, name, found.frames, known) for name, curve in curves.items()},
                 inputs=known.inputs,

@@ -113,7 +113,7 @@ class _Knobs(Parameters):
     free: float = parameter(0.0, help="Without bounds.")
     whole: float = parameter(1.0, keyable=False, help="Of the whole shot.")
     count: int = parameter(3, help="How many.")
-    on: bool = parameter(True, in_fit=False, help="Whether.")
+    on: bool = parameter(True, affects="frames", help="Whether.")
     seed: int | None = parameter(None, kind=Kind.SEED, help="Start of chance.")
 
 
@@ -122,7 +122,7 @@ def keyed(*pairs: float, **more: Any) -> dict[str, Any]:
 
 
 def faults_of(values: dict[str, Any]) -> dict[str, Fault]:
-    parameters, _, faults = validate_keyed(_Knobs, values)
+    *_, faults = validate_keyed(_Knobs, values)
     assert faults
     return {fault.where: fault for fault in faults}
 
