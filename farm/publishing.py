@@ -16,6 +16,7 @@ from pipeline.provenance import record
 from pipeline.publish.run import publish
 from pipeline.publish.values import ProxySettings, PublishRequest
 from pipeline.runner import STEP_REPORT, frame_pattern
+from pipeline.tasks.registry import task
 from pipeline.version import Version
 
 
@@ -52,6 +53,7 @@ def publish_take(assignment: Assignment, spec: JobSpec, report: Reporter) -> dic
         reused |= FrameRange.parse(facts["reused"])
         seconds += facts["seconds"]
     fit = next((_facts(Path(i.folder) / STEP_REPORT) for i in assignment.inputs if i.step == "fit"), {})
+    definition = task(spec.task)
     take, plate = spec.takes[assignment.take], spec.plate.plate()
     version = version_of(assignment, spec)
     timings = {"fit_s": fit.get("seconds", 0.0), "infer_s": round(seconds, 3)}
@@ -78,6 +80,8 @@ def publish_take(assignment: Assignment, spec: JobSpec, report: Reporter) -> dic
             windows=take.windows(plate),
             missing=FrameRange.parse(spec.missing),
             bounds=spec.bounds,
+            splines=definition.splines(definition.parameters.model_validate(take.parameters)),
+            cuts=spec.cuts,
             quality=quality,
             input_hashes=spec.input_hashes,
             record=record(

@@ -93,14 +93,15 @@ def parameter(
     max: float | None = None,
     visible_in: tuple[str, ...] = (),
     keyable: bool = True,
-    in_fit: bool = True,
+    affects: Literal["fit", "frames", "report"] = "fit",
 ) -> Any:
     """Declare one parameter.
 
     `kind` is derived from the type where that says enough. `visible_in` names the faces that show it
     (`nuke`, `blender`, `resolve`, `web`, `cli`); empty means all. A default of None means "not set", and nothing else does.
     A float may be keyed over frames or driven by sound, unless `keyable` says that it holds for the whole shot.
-    A fit sees neither what may be keyed nor what isn't `in_fit`: takes that differ in these alone share their fit.
+    `affects`: the fit and so everything after it; the frames alone, as whatever may be keyed does; or neither, only what lies
+    beside them. Takes that differ in nothing that affects the fit share it, and a frame that nothing affects is not made again.
     """
     extra: JsonDict = {
         "kind": kind and str(kind),
@@ -108,7 +109,7 @@ def parameter(
         "unit": unit,
         "visible_in": list(visible_in),
         "keyable": keyable,
-        "in_fit": in_fit,
+        "affects": affects,
     }
     return Field(default, title=label or None, description=help, ge=min, le=max, json_schema_extra=extra)
 
@@ -292,12 +293,17 @@ def path_parameters(model: type[Parameters]) -> frozenset[str]:
     return frozenset(name for name, field in model.model_fields.items() if _kind(field) in PATH_KINDS)
 
 
+def beside_frames(model: type[Parameters]) -> frozenset[str]:
+    """The parameters that change no frame."""
+    return frozenset(name for name, field in model.model_fields.items() if _extra(field).get("affects") == "report")
+
+
 def for_fit(parameters: Parameters) -> Parameters:
     """The parameters as a fit sees them: those that it may not go by at their defaults, so that it can't."""
     hidden = {
         name: field.get_default(call_default_factory=True)
         for name, field in type(parameters).model_fields.items()
-        if not field.is_required() and (not _extra(field).get("in_fit", True) or _keyable(field))
+        if not field.is_required() and (_extra(field).get("affects", "fit") != "fit" or _keyable(field))
     }
     return parameters.model_copy(update=hidden)
 

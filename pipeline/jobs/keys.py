@@ -14,7 +14,7 @@ from pipeline import __version__
 from pipeline.frames import FrameRange
 from pipeline.jobs.spec import InputSpec, JobSpec, TakeSpec
 from pipeline.media.sequence import frame_of
-from pipeline.parameters import Kind, describe, for_fit, path_parameters
+from pipeline.parameters import Kind, beside_frames, describe, for_fit, path_parameters
 from pipeline.plate import FramePattern
 from pipeline.provenance import software
 from pipeline.tasks.definition import TaskDefinition
@@ -97,10 +97,15 @@ class ContentKeys:
         return path_parameters(self._definition.parameters)
 
     @cached_property
+    def _silent(self) -> frozenset[str]:
+        """Parameters whose value says nothing of a frame's pixels."""
+        return self._paths | beside_frames(self._definition.parameters)
+
+    @cached_property
     def _common(self) -> dict[str, Any]:
         spec, take = self._spec, self._take
         used = software()
-        parameters = {n: v for n, v in take.parameters.items() if n not in take.curves and n not in self._paths}
+        parameters = {n: v for n, v in take.parameters.items() if n not in take.curves and n not in self._silent}
         plate = spec.plate.model_dump(mode="json", exclude={"pattern", "frames", "timecode"})
         return {
             "task": [spec.task, self._definition.runner, __version__, package_of(spec.task)],

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from pipeline.edit.otio_in import read_timeline
 from pipeline.edit.otio_out import add_version, write_timeline
 from pipeline.errors import PublishError
+from pipeline.frames import FrameRange
 from pipeline.layer import Layer, layers_of
+from pipeline.media.exr import read_frame
+from pipeline.media.image import place
+from pipeline.media.transform import SHOT_CURVE
 from pipeline.paths import storage_error
 from pipeline.provenance import SCHEMA, to_plain, to_text
+from pipeline.publish.collect import LOOKED
 from pipeline.publish.plugin import EXTRACT, InstancePlugin, PluginType, Publication, publication_of
-from pipeline.publish.values import proxy_path, sidecar_path, timeline_path
+from pipeline.publish.values import proxy_path, shapes_folder, sidecar_path, timeline_path
 from pipeline.quality.next_key import next_key
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+UNION = "matte"
+"""The layer of all objects together."""
 
 _IN_THE_CUT = ("schema", "job", "task", "take", "parameters", "seed", "model")
 """What of the record travels in the timeline; the rest lies in the sidecar."""
@@ -52,6 +65,68 @@ class ExtractReview(InstancePlugin):
                 if not made.is_file():
                     raise PublishError(f"the {kind} proxy of frame {frame} was not made", "retry the publish")
                 publication.files[str(made.relative_to(publication.scratch))] = made
+
+
+class ExtractShapes(InstancePlugin):
+    """A matte as editable shapes, one set of files for each object; the layer of all objects together has none."""
+
+    order = EXTRACT
+    label = "editable shapes"
+    families: ClassVar[list[str]] = ["matte"]
+
+    def process(self, instance: Any) -> None:
+        """Raises: PlateError, StorageError, what `progress` raises."""
+        publication = publication_of(instance)
+        request, layer = publication.request, str(instance.data["layer"])
+        objects = [name for name in request.added_layers if name != UNION]
+        if request.splines is None or (layer == UNION and objects):
+            return
+        # Here, because most publishes want none, and these bring SciPy along.
+        from pipeline.shapes.fit import shapes_of
+        from pipeline.shapes.write import write_all
+
+        shapes, found = shapes_of(
+            _Planes(publication, f"{layer}.A"),
+            name=layer,
+            frames=request.frames,
+            rate=request.rate or request.plate.rate,
+            pictures=_Planes(publication, None),
+            bar=request.splines,
+            cuts=request.cuts,
+        )
+        publication.shapes[layer] = found.as_json()
+        if found.below_bar:
+            publication.warnings.append(
+                f"the shapes of {layer} cover less than {request.splines:g} of it on {FrameRange.of(found.below_bar)}"
+            )
+        folder = shapes_folder(publication.scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in write_all(shapes, folder, f"{request.version.name}.{layer}"):
+            publication.files[str(path.relative_to(publication.scratch))] = path
+
+
+class _Planes(Mapping[int, "NDArray[np.float32]"]):
+    """A channel of every produced frame, or its grey picture, read when it is asked for: a long shot fits into no memory."""
+
+    def __init__(self, publication: Publication, channel: str | None) -> None:
+        self._publication = publication
+        self._channel = channel
+
+    def __getitem__(self, frame: int) -> NDArray[np.float32]:
+        request = self._publication.request
+        self._publication.progress(LOOKED, f"shapes, frame {frame}")
+        if self._channel is None:
+            rgb = read_frame(request.produced[frame], only={"R", "G", "B", "Y"}).rgb()
+            return SHOT_CURVE.forward(rgb.mean(axis=0))
+        main = read_frame(request.produced[frame], only={self._channel}).main
+        plane = main.channels[self._channel].astype(np.float32)
+        return plane if main.data_window == main.display_window else place(plane, main.data_window, main.display_window)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._publication.request.frames)
+
+    def __len__(self) -> int:
+        return len(self._publication.request.frames)
 
 
 class ExtractTimeline(InstancePlugin):
@@ -159,6 +234,7 @@ def report(publication: Publication) -> dict[str, Any]:
     return {
         "frames": frames,
         "next_key": next_key(doubts, _keyed(request.record)),
+        "shapes": publication.shapes,
         "flicker": {
             layer: {"score": round(flicker.score, 4), "worst": flicker.worst}
             for layer, flicker in publication.flicker.items()
@@ -170,4 +246,4 @@ def _keyed(record: Mapping[str, Any]) -> frozenset[int]:
     return frozenset(int(frame) for frames in record.get("keys", {}).values() for frame in frames)
 
 
-PLUGINS: tuple[PluginType, ...] = (ExtractFrames, ExtractReview, ExtractTimeline, ExtractSidecar)
+PLUGINS: tuple[PluginType, ...] = (ExtractFrames, ExtractReview, ExtractShapes, ExtractTimeline, ExtractSidecar)

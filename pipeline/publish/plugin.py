@@ -65,6 +65,8 @@ class Publication:
     facts: dict[int, FrameFacts] = field(default_factory=dict)
     flicker: dict[str, Flicker] = field(default_factory=dict)
     """Matte layer → how it flickers."""
+    shapes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Matte layer → how its editable shapes stand for it."""
     warnings: list[str] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
     """Path inside the version's folder → where the file lies now."""

@@ -58,6 +58,10 @@ class PublishRequest:
     """Frame → what it depends on, as `pipeline.jobs.keys` has it: a later version links frames whose key is the same."""
     reused: FrameRange = field(default_factory=FrameRange)
     """Frames that are an earlier version's, bit for bit."""
+    splines: float | None = None
+    """Intersection over union at which mattes are written as editable shapes too; None writes none."""
+    cuts: tuple[int, ...] = ()
+    """First frames of other shots in the range."""
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     """Measure → what it must keep to on every frame; `flicker` is measured by the publish itself."""
     quality: Mapping[int, Mapping[str, float]]
@@ -132,3 +136,8 @@ def timeline_path(version: Version, folder: Path | None = None) -> Path:
 def proxy_path(folder: Path, kind: str, frame: int) -> Path:
     """A review proxy; kinds are `beauty`, `matte` and `overlay`."""
     return folder / "proxy" / kind / f"{frame:04d}.jpg"
+
+
+def shapes_folder(folder: Path) -> Path:
+    """Where editable shapes lie in a version's folder."""
+    return folder / "shapes"

@@ -73,6 +73,8 @@ class TaskDefinition:
     """Whether frames are made that the plate hasn't: then the whole range of the cut is delivered, with its handles."""
     windows: Callable[[Parameters, Window, Window], tuple[Window, Window]] = lambda _, data, display: (data, display)
     """Data and display window of what is delivered, from the plate's two."""
+    splines: Callable[[Parameters], float | None] = lambda _: None
+    """The intersection over union at which a publish writes the mattes as editable shapes too; None writes none."""
     inspect: str = ""
     """`"package.module:function"` that looks at a submission's files for faults of this task's own, loaded only in the child
     that reads them; see `pipeline.tasks.intake.TaskCheck`."""

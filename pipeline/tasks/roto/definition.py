@@ -17,15 +17,15 @@ class RotoParameters(Parameters):
         help="How long the shot's own net learns from the keys; 0 keeps the instant flow result.",
     )
     edge_refine: bool = parameter(
-        True, in_fit=False, group="Edge", help="Follow the plate's own edges at full resolution."
+        True, affects="frames", group="Edge", help="Follow the plate's own edges at full resolution."
     )
     feather: float = parameter(
         0.0, min=0.0, max=64.0, unit="px", group="Edge", help="Soften the matte's edge by this much."
     )
     islands: bool = parameter(
-        True, in_fit=False, group="Clean-up", help="Drop small pieces that neither the keys nor the motion explain."
+        True, affects="frames", group="Clean-up", help="Drop small pieces that neither the keys nor the motion explain."
     )
-    invert: bool = parameter(False, in_fit=False, group="Edge", help="Give the background instead of the subject.")
+    invert: bool = parameter(False, affects="frames", group="Edge", help="Give the background instead of the subject.")
     prompt_frame: int | None = parameter(
         None, group="Prompts", help="The frame that the points and the box are on; empty takes the first."
     )
@@ -40,6 +40,21 @@ class RotoParameters(Parameters):
     )
     strokes: tuple[Stroke, ...] = parameter(
         (), kind=Kind.STROKE, unit="px", group="Prompts", help="Strokes inside the object, on any frames."
+    )
+    splines: bool = parameter(
+        False,
+        affects="report",
+        group="Splines",
+        help="Write the mattes as editable shapes too, for Nuke, Blender and as SVG, beside the frames.",
+    )
+    spline_accuracy: float = parameter(
+        0.95,
+        min=0.8,
+        max=0.995,
+        keyable=False,
+        affects="report",
+        group="Splines",
+        help="How well the shapes must cover the matte on every frame, as intersection over union; higher takes more keys.",
     )
     seed: int | None = parameter(
         None,
@@ -64,6 +79,7 @@ ROTO = TaskDefinition(
     chunk_frames=12,
     memory_mb=2500,
     default_model="efficientnet-lite0",
+    splines=lambda p: p.spline_accuracy if isinstance(p, RotoParameters) and p.splines else None,
     families=("net", "sam2", "saliency-onnx"),
     inspect="pipeline.tasks.roto.intake:check",
 )

@@ -404,7 +404,7 @@ def test_a_job_of_another_studio_is_not_there(visitor: Visitor) -> None:
 
 def test_previews_that_lie_in_the_jobs_folder_are_shown_in_order(visitor: Visitor) -> None:
     number = add_job(visitor.farm)
-    folder = visitor.farm.settings.publish_root / ".platewright" / "work" / f"local-job-{number}" / "preview"
+    folder = visitor.farm.settings.publish_root / ".platewright" / "work" / f"local-job-{number}" / "preview-0"
     folder.mkdir(parents=True)
     for name in ("1010.jpg", "1002.jpg", "-5.jpg", ".1003.7.part.jpg", "notes.txt"):
         (folder / name).write_bytes(b"x")
