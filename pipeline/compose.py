@@ -43,7 +43,13 @@ def compose(
     if made and result.rgb is None:
         raise PublishError(f"frame {result.frame} isn't in the plate, and the task made no picture of it")
     data, display = windows or (main.data_window, main.display_window)
-    moved = [part.data_window if part is not main else data for part in source.parts]
+    # A part beside the picture stays as it is, unless the task fills a layer of it that covers what the picture covered.
+    moved = [
+        data
+        if part is main or (part.data_window == main.data_window and not _layers_of(part).isdisjoint(result.layers))
+        else part.data_window
+        for part in source.parts
+    ]
     channels: list[dict[str, NDArray[Any]]] = []
     for part, window in zip(source.parts, moved, strict=True):
         kept = {n: p for n, p in part.channels.items() if _layer_of(n) not in result.layers}
@@ -61,7 +67,7 @@ def compose(
         as_float = own is not None and own.dtype == np.float32
         channels[at_home]["A"] = result.alpha.astype(np.float32) if as_float else to_half(result.alpha, channel="A")
     for layer, planes in result.layers.items():
-        home = next((i for i, part in enumerate(source.parts) if layer in map(_layer_of, part.channels)), at_home)
+        home = next((i for i, part in enumerate(source.parts) if layer in _layers_of(part)), at_home)
         for short, plane in planes.items():
             full = f"{layer}.{short}"
             _check_size(full, plane, data)
@@ -80,6 +86,10 @@ def compose(
             for part, kept, window in zip(source.parts, channels, moved, strict=True)
         )
     )
+
+
+def _layers_of(part: Part) -> set[str]:
+    return set(map(_layer_of, part.channels))
 
 
 def _layer_of(channel: str) -> str:
