@@ -16,7 +16,7 @@ Float = NDArray[np.float32]
 Half = NDArray[np.float16]
 Bytes = NDArray[np.uint8]
 
-_DECAY = 0.98
+DECAY = 0.98
 """What a frame of distance costs of the confidence."""
 _BROKEN = 0.5
 """What a failed round trip leaves of the confidence."""
@@ -66,7 +66,7 @@ class Warp:
             back.astype(np.float32), own + small, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         limit = _RELATIVE * 2 * np.square(small).sum(-1) + _ABSOLUTE
-        self._kept = np.where(np.square(returned).sum(-1) < limit, np.float32(_DECAY), np.float32(_DECAY * _BROKEN))
+        self._kept = np.where(np.square(returned).sum(-1) < limit, np.float32(DECAY), np.float32(DECAY * _BROKEN))
         self._small_map = own + small
         height, width = shape
         self._map = grid(height, width) + cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR) * 2

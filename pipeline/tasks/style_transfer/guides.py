@@ -55,13 +55,17 @@ def pack(guide: Bytes, painting: Float) -> Bytes:
 
 @dataclass(frozen=True, slots=True)
 class Painted:
-    """A painted frame, ready to be taken from: per level the guide of its plate with the painting, and the painting alone."""
+    """A painted frame, ready to be taken from: per level the guide of its plate with the painting, and the painting alone;
+    `plain` is the coarsest guide without the painting."""
 
     packed: Sequence[Bytes]
     paintings: Sequence[Float]
+    plain: Bytes
 
     @classmethod
     def of(cls, plate: Float, painting: Float) -> Painted:
         """Both (height, width, 3) in model space at working resolution."""
         paintings = pyramid(painting)
-        return cls([pack(plate_guide(p), s) for p, s in zip(pyramid(plate), paintings, strict=True)], paintings)
+        guides = [plate_guide(level) for level in pyramid(plate)]
+        packed = [pack(guide, paint) for guide, paint in zip(guides, paintings, strict=True)]
+        return cls(packed, paintings, pack(guides[-1], np.zeros_like(paintings[-1])))

@@ -111,7 +111,7 @@ class Board:
             np.asarray(grid(rows, columns) * spread, np.float32),
             np.zeros((rows, columns), np.float32),
             seed=seed,
-            effort=Effort(sweeps=4, reach=32, coarse_reach=max(source.shape[:2])),
+            effort=Effort(sweeps=4, reach=16),
         )
         brushed = render(self._canvas, found, self._full)
         broad = low_band(brushed)

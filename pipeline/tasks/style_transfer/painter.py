@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.motion import DECAY
 from pipeline.tasks.contract import ShotContext
 from pipeline.tasks.style_transfer.blend import Side, blend_sides
 from pipeline.tasks.style_transfer.fitted import Fitted, MotionReader
@@ -68,8 +69,10 @@ class PatchPainter:
         lines, across = way.offset.shape[:2]
         expected = stretch(way.offset, (rows, columns), (rows / lines, columns / across))
         sure = np.asarray(cv2.resize(way.confidence, (columns, rows)), np.float32)
-        seed = (self._shot.seed * 1_000_003 + frame * 7919 + key) % (1 << 31)
-        return synthesise(self._key(key)[0], guides, expected, sure, seed=seed, effort=self._effort), sure
+        kept = np.minimum(sure / np.float32(DECAY ** abs(frame - key)), 1)  # far is no reason to search, lost is
+        # The same chance on every frame: what looks alike is then filled alike.
+        seed = self._shot.seed % (1 << 31)
+        return synthesise(self._key(key)[0], guides, expected, kept, seed=seed, effort=self._effort), sure
 
     def _key(self, key: int) -> tuple[Painted, Float]:
         """A key ready to take from, and its painting at full size."""

@@ -86,7 +86,7 @@ class StyleTransferRunner:
             if self._model is not None:
                 painter = self._model.painter(shot, parameters, fitted)
             else:
-                effort = Effort(sweeps=parameters.search, reach=parameters.reach, coarse_reach=parameters.reach)
+                effort = Effort(sweeps=parameters.search, reach=parameters.reach)
                 painter = PatchPainter(shot, fitted, motion, effort)
             window = _Window(shot, fitted, motion, painter)
             shot.prefetch(sorted(shot.available), WORKING_HEIGHT)

@@ -27,28 +27,30 @@ _PULL = 1500.0
 _WORST = 150.0
 _TIMES_MEDIAN = 2.0
 """A pixel is searched when its error passes both: what is wrong anywhere, and what is wrong on this grainy plate."""
-_UNSURE = 0.45
-"""A pixel is searched when flow's confidence is below this."""
+_UNSURE = 0.7
+"""A pixel is searched when flow's confidence is below this: one round trip that failed on the way is enough."""
+_WIDE_SWEEPS = 4
 _ROUNDS = 2
 """Times that search and vote take turns at each level."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How hard to search. `sweeps` over a frame each turn; random looks within `reach` pixels, on the coarser levels within
-    `coarse_reach` of theirs."""
+    """How hard to search. `sweeps` over a frame each turn; random looks within `reach` pixels of each level, but everywhere in the
+    first turn of the coarsest."""
 
     sweeps: int = 2
     reach: int = 8
-    coarse_reach: int = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Synthesis:
-    """`field`: (height, width, 2) key positions; `error`: (height, width), squared bytes with the price of leaving flow's place."""
+    """`field`: (height, width, 2) key positions; `error`: (height, width), squared bytes with the price of leaving flow's place;
+    `searched`: (height, width), where flow alone was not believed."""
 
     field: Float
     error: Float
+    searched: Mask
 
 
 def synthesise(
@@ -79,33 +81,60 @@ def _level(
     expected = _smaller(expected, shape[0], shape[1], scale)
     sure = cv2.resize(confidence, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
     pull = np.asarray(np.square(sure) * np.float32(_PULL), np.float32)
-    made = np.asarray(
-        cv2.remap(painting, expected, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
-    )
+    field, lost = expected.copy(), np.zeros(shape, np.bool_)
+    if coarse is not None:
+        finer = _finer(coarse.field, shape[0], shape[1], _scale(painting, painted.paintings[level + 1]))
+        lost = np.asarray(cv2.resize(coarse.searched.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0)
+        field[lost] = finer[lost]
+    made = _sampled(painting, field)
     target = pack(guide, made)
-    field = expected.copy()
-    error = np.empty(field.shape[:2], np.float32)
+    error = np.empty(shape, np.float32)
     judge(source, target, field, expected, pull, error)
     if effort.sweeps == 0:
-        return Synthesis(field, error)
-    todo = places(_doubtful(error, sure))
-    reach = effort.reach if level == 0 else effort.coarse_reach
+        return Synthesis(field, error, lost)
+    searched = lost | _doubtful(error, sure)
+    todo = places(searched)
+    chance = (seed * 31 + level * (_ROUNDS + 1)) % (1 << 31)
+    if coarse is None:
+        _look_everywhere(painted.plain, guide, field, error, todo, expected, pull, effort.sweeps, chance + _ROUNDS)
+        vote(painting, field, error, todo, made)
+        target = pack(guide, made)
+        judge(source, target, field, expected, pull, error)
     for turn in range(_ROUNDS):
         if turn == 0 and coarse is not None:
-            finer = _finer(coarse.field, shape[0], shape[1], _scale(painting, painted.paintings[level + 1]))
-            offer(source, target, field, error, todo, finer, expected, pull)
-        chance = (seed * 31 + level * _ROUNDS + turn) % (1 << 31)
-        search(source, target, field, error, todo, expected, pull, effort.sweeps, reach, chance)
+            offer(source, target, field, error, todo, expected, expected, pull)
+        search(source, target, field, error, todo, expected, pull, effort.sweeps, effort.reach, chance + turn)
         if turn + 1 < _ROUNDS:
             vote(painting, field, error, todo, made)
             target = pack(guide, made)
             judge(source, target, field, expected, pull, error)
-    return Synthesis(field, error)
+    return Synthesis(field, error, searched)
+
+
+def _look_everywhere(
+    plain: Bytes,
+    guide: Bytes,
+    field: Float,
+    error: Float,
+    todo: NDArray[np.int64],
+    expected: Float,
+    pull: Float,
+    sweeps: int,
+    seed: int,
+) -> None:
+    """Search the whole painting by the guides alone: where flow is lost, what it made of the painting so far is no guide."""
+    target = pack(guide, np.zeros((*guide.shape[:2], 3), np.float32))
+    judge(plain, target, field, expected, pull, error)
+    search(plain, target, field, error, todo, expected, pull, max(sweeps, _WIDE_SWEEPS), max(guide.shape[:2]), seed)
 
 
 def places(mask: Mask) -> NDArray[np.int64]:
     """(n, 2) rows of y, x in reading order."""
     return np.argwhere(mask)
+
+
+def _sampled(painting: Float, field: Float) -> Float:
+    return np.asarray(cv2.remap(painting, field, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
 def _doubtful(error: Float, confidence: Float) -> Mask:
