@@ -15,7 +15,7 @@ import xxhash
 from pipeline.errors import KeyframeError, ParameterError, PipelineError, PlateError, StorageError, fault_of
 from pipeline.frames import FrameRange
 from pipeline.media.files import read_error
-from pipeline.media.image import image_info, read_image, read_matte
+from pipeline.media.image import read_image, read_matte
 from pipeline.media.inspect import KeyInspection, covering
 from pipeline.media.sequence import find_sequence
 from pipeline.media.transform import SHOT_CURVE as CURVE
@@ -48,6 +48,11 @@ def files_of(path: Path, frames: FrameRange) -> dict[str, Path]:
         return {path.name: path}
     pattern, available = sequence_of(path)
     return {pattern.name(frame): pattern.path(frame) for frame in available & frames}
+
+
+def frames_lacking(path: Path, frames: FrameRange) -> FrameRange:
+    """Frames that a pattern or a folder hasn't; none of a still or of shapes. Raises: PlateError."""
+    return frames - sequence_of(path)[1] if is_sequence(path) else FrameRange()
 
 
 def digest_of(path: Path) -> str:
@@ -99,7 +104,14 @@ def picture_files(path: Path) -> tuple[Path, ...]:
 
 def reference_pictures(path: Path) -> tuple[Array, ...]:
     """The pictures of a mood board, each (3, height, width) in model space. Raises: ParameterError, PlateError, StorageError."""
-    return tuple(CURVE.forward(read_image(file).rgb()) for file in picture_files(path))
+    return tuple(CURVE.forward(_finite(read_image(file).rgb(), file)) for file in picture_files(path))
+
+
+def _finite(rgb: Array, path: Path) -> Array:
+    """Raises: PlateError (pixels that are NaN or infinite: one of them spreads over all that is made from it)."""
+    if not np.isfinite(rgb).all():
+        raise PlateError(f"{path} has pixels that are NaN or infinite", "clean the picture, or render it again")
+    return rgb
 
 
 def painted_picture(path: Path, *, window: Window, display: Window, colorspace: str | None) -> Array:
@@ -125,8 +137,8 @@ def painted_picture(path: Path, *, window: Window, display: Window, colorspace: 
 
 
 def other_plate(path: Path, *, window: Window) -> Array:
-    """A frame of another plate, (3, height, width) scene-linear. Raises: PlateError (of another size than `window`), StorageError."""
-    rgb = read_image(path).rgb()
+    """A frame of another plate, (3, height, width) scene-linear. Raises: PlateError (of another size, NaN), StorageError."""
+    rgb = _finite(read_image(path).rgb(), path)
     if rgb.shape[1:] != (window.height, window.width):
         raise PlateError(
             f"{path} is {rgb.shape[2]}×{rgb.shape[1]}, the plate {window.width}×{window.height}",
@@ -170,4 +182,4 @@ def inspect_input(
         elif kind is Kind.PLATE:
             other_plate(file, window=window)
         elif kind is Kind.REFERENCE:
-            image_info(file)
+            _finite(read_image(file).rgb(), file)
