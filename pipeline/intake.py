@@ -24,6 +24,7 @@ from pipeline.inputs import (
     SPLINES,
     digest_of,
     files_of,
+    frames_lacking,
     inspect_input,
     inspect_painted_key,
     inspect_spline_key,
@@ -221,7 +222,7 @@ class _Intake:
             digests: dict[str, str] = {}
             for name, kind, value in self._paths_of(take):
                 if (name, value) not in seen:
-                    seen[name, value] = self._look_at_input(name, kind, value, plate, frames)
+                    seen[name, value] = self._look_at_input(name, kind, value, plate, frames - missing)
                 found = seen[name, value]
                 if found is not None:
                     inputs[name] = found
@@ -252,8 +253,8 @@ class _Intake:
                     refuse_pickle(path)
                 return InputSpec(path=str(path), digests={path.name: sha256_of(path)})
             files = {p.name: p for p in picture_files(path)} if kind is Kind.REFERENCE else files_of(path, frames)
-            if not files:
-                raise ParameterError(f"{path} has none of the frames {frames}", "give the frames that are delivered")
+            if kind in (Kind.MASK, Kind.PLATE) and (lacking := frames_lacking(path, frames)):
+                raise ParameterError(f"{path} lacks the frames {lacking}", "give one file for each frame, or a still")
             for file in files.values():
                 self._path(str(file))
             if plate is not None:

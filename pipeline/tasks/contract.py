@@ -96,7 +96,7 @@ class ShotContext(Protocol):
 
     def mask(self, parameter: str, frame: int) -> Array | None:
         """What a parameter of kind `mask` shows on a frame, (height, width) 0 … 1 in the plate's data window: a still is the
-        same on every frame, a sequence has its own; None when the parameter isn't set or its sequence has no such frame."""
+        same on every frame, a sequence has its own for every frame that the plate has; None when the parameter isn't set."""
         ...
 
     def pictures(self, parameter: str) -> Sequence[Array]:
