@@ -138,3 +138,22 @@ def test_a_prior_without_credit_leads_nothing_and_one_with_credit_does() -> None
     led = predict(net, rgb, prior, [1.0], [0.0])
     inside = prior[0] > 0
     assert (led - unled)[0][inside].mean() > 0.2 > 0 > (led - unled)[0][~inside].mean()
+
+
+def test_the_unled_answer_may_add_to_a_doubtful_prior_but_take_nothing_away() -> None:
+    """Two fixed answers, the whole frame searched: led finds the left disk and doubts the middle one, unled only the right."""
+    left, middle, right = (disk(x, 30, 8) for x in (16, 48, 80))
+
+    class Two(FusedNet):
+        def answers(
+            self, rgb: torch.Tensor, mattes: torch.Tensor, credit: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            led, blind = 6 * left + 1 * middle - 3, 12 * right - 3 - 6 * left
+            return torch.from_numpy(led[None]), torch.from_numpy(blind[None])
+
+    net, rgb = Two(RotoNet(1).eval()), texture(1).transpose(2, 0, 1)
+    prior = np.maximum(left, middle)[None]
+    doubted = predict(net, rgb, prior, [0.6], [1.0])[0]
+    trusted = predict(net, rgb, prior, [1.0], [1.0])[0]
+    assert doubted[left > 0].min() > 0.9 and doubted[right > 0].min() > 0.9 and doubted[middle > 0].max() < 0.5
+    assert trusted[left > 0].min() > 0.9 and trusted[right > 0].max() < 0.5
