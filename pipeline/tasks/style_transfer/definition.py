@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pipeline.parameters import Kind, Parameters, parameter
 from pipeline.tasks.definition import CONFIDENCE, Measure, TaskDefinition
 
@@ -80,7 +82,10 @@ class StyleParameters(Parameters):
         kind=Kind.MODEL,
         label="ControlNet",
         group="Model",
-        help="A ControlNet for soft edges or Canny edges: the picture keeps the plate's drawing.",
+        help="A ControlNet for lines: the picture keeps the plate's drawing.",
+    )
+    control_lines: Literal["canny", "soft"] = parameter(
+        "canny", group="Model", help="What the ControlNet is shown: hard lines, or soft edges."
     )
     control_strength: float = parameter(
         0.7, min=0.0, max=2.0, group="Model", keyable=False, help="How much the ControlNet counts."
@@ -124,7 +129,9 @@ STYLE_TRANSFER = TaskDefinition(
             better="lower",
         ),
         "key_distance": Measure(
-            label="Distance to a key", help="Frames to the nearest painted frame; -1 where there is none.", better="lower"
+            label="Distance to a key",
+            help="Frames to the nearest painted frame; -1 where there is none.",
+            better="lower",
         ),
         "coverage": Measure(
             label="Coverage", help="Part of the picture that the style changes, 0 to 1.", better="higher"

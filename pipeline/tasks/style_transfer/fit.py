@@ -82,7 +82,9 @@ def fit_shot(shot: ShotContext, parameters: StyleParameters, *, patches: bool) -
     for frame, name in painted.items():
         shot.preview(frame, {"picture": small_picture(shot.keys[name][frame])})
     with MotionWriter(shot.folder) as writer:
-        walk = _read(shot, frames, breaks, {i: shot.keys[painted[frames[i]]][frames[i]] for i in keys}, set(moods), writer)
+        walk = _read(
+            shot, frames, breaks, {i: shot.keys[painted[frames[i]]][frames[i]] for i in keys}, set(moods), writer
+        )
         for i in keys:
             writer.plate(frames[i], walk.plates[i])
         if moods:

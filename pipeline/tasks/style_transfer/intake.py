@@ -31,7 +31,9 @@ def check(submission: Submission) -> Iterator[Fault]:
 def _keys(submission: Submission, parameters: StyleParameters) -> Iterator[Fault]:
     frames = [frame for painted in submission.keys.values() for frame in painted]
     if not frames and parameters.mood is None:
-        yield Fault("keys", "there is neither a painted frame nor a mood board", "paint one frame, or name a mood board")
+        yield Fault(
+            "keys", "there is neither a painted frame nor a mood board", "paint one frame, or name a mood board"
+        )
     for frame in sorted(set(frames) - set(submission.frames)):
         yield Fault("keys", f"frame {frame} is painted but not asked for", "move the key into the range")
     for frame in sorted(set(frames) & set(submission.missing)):

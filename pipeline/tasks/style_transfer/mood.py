@@ -74,7 +74,9 @@ class Palette:
         if amount == 0:
             return np.clip(picture, 0, 1)
         lab = _lab(picture)
-        moved = (lab - self.source.astype(np.float32)) @ self.matrix.T.astype(np.float32) + self.target.astype(np.float32)
+        moved = (lab - self.source.astype(np.float32)) @ self.matrix.T.astype(np.float32) + self.target.astype(
+            np.float32
+        )
         rgb = cv2.cvtColor(np.asarray(lab + np.float32(amount) * (moved - lab), np.float32), cv2.COLOR_LAB2RGB)
         return np.asarray(np.clip(rgb, 0, 1), np.float32)
 
@@ -94,9 +96,7 @@ class Board:
         small = cv2.resize(self._canvas, (columns, rows), interpolation=cv2.INTER_AREA)
         self._painted = Painted.of(_soft(small), small)
 
-    def paint(
-        self, plate: Float, small: Float, palette: Palette, *, amount: float, texture: float, seed: int
-    ) -> Float:
+    def paint(self, plate: Float, small: Float, palette: Palette, *, amount: float, texture: float, seed: int) -> Float:
         """A frame, (height, width, 3) in model space at full and at working size, as the board would have it, at full size."""
         coloured = palette.apply(plate, amount)
         if texture == 0:

@@ -79,7 +79,9 @@ class PatchPainter:
         if key not in self._ready:
             painting = self._painting(key)
             size = (self._fitted.width, self._fitted.height)
-            small = painting if painting.shape[1::-1] == size else cv2.resize(painting, size, interpolation=cv2.INTER_AREA)
+            small = (
+                painting if painting.shape[1::-1] == size else cv2.resize(painting, size, interpolation=cv2.INTER_AREA)
+            )
             self._ready[key] = Painted.of(self._motion.plate(key), np.asarray(small, np.float32)), painting
             while len(self._ready) > _KEYS_HELD:
                 self._ready.popitem(last=False)

@@ -70,9 +70,7 @@ def judge(source, target, field, expected, pull, error):  # type: ignore[no-unty
     height, width = error.shape
     for y in range(height):
         for x in range(width):
-            error[y, x] = _cost(
-                source, target, field[y, x, 0], field[y, x, 1], expected, pull, x, y, np.float32(1e7)
-            )
+            error[y, x] = _cost(source, target, field[y, x, 0], field[y, x, 1], expected, pull, x, y, np.float32(1e7))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -111,7 +109,9 @@ def search(source, target, field, error, todo, expected, pull, sweeps, reach, se
                         cost = _cost(source, target, cx, cy, expected, pull, x, y, best)
                         if cost < best:
                             best, bx, by = cost, cx, cy
-            state = np.uint32((y * 73856093) ^ (x * 19349663) ^ ((sweep + 1) * 83492791) ^ (seed * 2654435761)) | np.uint32(1)
+            state = np.uint32(
+                (y * 73856093) ^ (x * 19349663) ^ ((sweep + 1) * 83492791) ^ (seed * 2654435761)
+            ) | np.uint32(1)
             span = reach
             while span >= 1:
                 state = _draw(_draw(state))
@@ -157,7 +157,11 @@ def vote(picture, field, error, todo, out):  # type: ignore[no-untyped-def]
                 a, b = (np.float32(1) - u) * (np.float32(1) - v) * say, u * (np.float32(1) - v) * say
                 c, d = (np.float32(1) - u) * v * say, u * v * say
                 red += a * picture[y0, x0, 0] + b * picture[y0, x1, 0] + c * picture[y1, x0, 0] + d * picture[y1, x1, 0]
-                green += a * picture[y0, x0, 1] + b * picture[y0, x1, 1] + c * picture[y1, x0, 1] + d * picture[y1, x1, 1]
-                blue += a * picture[y0, x0, 2] + b * picture[y0, x1, 2] + c * picture[y1, x0, 2] + d * picture[y1, x1, 2]
+                green += (
+                    a * picture[y0, x0, 1] + b * picture[y0, x1, 1] + c * picture[y1, x0, 1] + d * picture[y1, x1, 1]
+                )
+                blue += (
+                    a * picture[y0, x0, 2] + b * picture[y0, x1, 2] + c * picture[y1, x0, 2] + d * picture[y1, x1, 2]
+                )
                 weight += say
         out[ty, tx, 0], out[ty, tx, 1], out[ty, tx, 2] = red / weight, green / weight, blue / weight

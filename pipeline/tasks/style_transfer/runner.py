@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -11,8 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ModelError, RunnerError
-from pipeline.motion import FlowPair
+from pipeline.errors import RunnerError
+from pipeline.models.loader import threads
+from pipeline.motion import FlowPair, grid
 from pipeline.tasks.contract import FrameResult, ModelRef, ShotContext
 from pipeline.tasks.style_transfer.blend import Neighbour, steady, walk
 from pipeline.tasks.style_transfer.definition import StyleParameters
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from pipeline.tasks.style_transfer.diffusion import DiffusionModel
 
 Float = NDArray[np.float32]
+
+_UNSTEADY = 0.05
+"""Flicker at which a frame that a model drew is believed by half: it has no key to be measured by."""
 
 
 class _Painter(Protocol):
@@ -47,14 +50,13 @@ class StyleTransferRunner:
 
     def load(self, model: ModelRef) -> None:
         """Compile the search, or bring a diffusers folder into memory with its LoRA and ControlNet. Raises: ModelError."""
-        threads = _threads()
-        cv2.setNumThreads(threads)
+        cv2.setNumThreads(threads())
         if model.path is None:
             _warm_up()
             return
         from pipeline.tasks.style_transfer.diffusion import DiffusionModel
 
-        self._model = DiffusionModel(model, threads)
+        self._model = DiffusionModel(model)
 
     def unload(self) -> None:
         """Give the weights back."""
@@ -84,7 +86,9 @@ class StyleTransferRunner:
         try:
             painter: _Painter
             if self._model is not None:
-                painter = self._model.painter(shot, parameters, fitted)
+                from pipeline.tasks.style_transfer.diffusion import DiffusionPainter
+
+                painter = DiffusionPainter(shot, parameters, self._model)
             else:
                 effort = Effort(sweeps=parameters.search, reach=parameters.reach)
                 painter = PatchPainter(shot, fitted, motion, effort)
@@ -112,7 +116,9 @@ class _Window:
             return None
         count = max(1, parameters.blend_frames)
         neighbours = [*self._side(frame, count, ahead=False), *self._side(frame, count, ahead=True)]
-        amount = parameters.flow_blend if parameters.blend_frames and made.distance != 0 else 0.0
+        amount = (
+            parameters.flow_blend if parameters.blend_frames and made.distance != 0 else 0.0
+        )  # a key stays as painted
         picture, flicker = steady(made.picture, plate, neighbours, amount)
         self._forget(frame, count)
         return made, made.picture if amount == 0 else picture, flicker
@@ -170,9 +176,13 @@ def _result(shot: ShotContext, window: _Window, frame: int) -> FrameResult:
     made, picture, flicker = found
     rgb = _finish(shot, frame, plate, planar(picture), weight, keep_highlights=parameters.keep_highlights)
     rgb = np.where(changed, rgb, plate)
-    counts = cv2.resize(weight, made.confidence.shape[::-1], interpolation=cv2.INTER_AREA) + np.float32(1e-6)
+    if made.distance < 0:
+        confidence = 1 / (1 + flicker / _UNSTEADY)
+    else:
+        counts = cv2.resize(weight, made.confidence.shape[::-1], interpolation=cv2.INTER_AREA) + np.float32(1e-6)
+        confidence = float(np.average(made.confidence, weights=counts))
     quality = {
-        "confidence": float(np.average(made.confidence, weights=counts)),
+        "confidence": confidence,
         "patch_error": made.error,
         "flicker": flicker,
         "key_distance": float(made.distance),
@@ -230,19 +240,10 @@ def _own(parameters: object) -> StyleParameters:
     return parameters
 
 
-def _threads() -> int:
-    """PLATEWRIGHT_THREADS, 1 unless it says more: sessions share a machine. Raises: ModelError (not a number)."""
-    text = os.environ.get("PLATEWRIGHT_THREADS", "1")
-    if not text.isdigit() or int(text) < 1:
-        raise ModelError(f"PLATEWRIGHT_THREADS is {text!r}", "set it to a whole number from 1, or leave it out")
-    return int(text)
-
-
 def _warm_up() -> None:
     """Compile the inner loops, or read them from their cache, so that the first frame isn't the slow one."""
     rgb = np.random.default_rng(0).random((24, 32, 3), np.float32)
-    at = np.ascontiguousarray(np.indices((24, 32))[::-1].transpose(1, 2, 0), np.float32)[::-1].copy()
-    found = synthesise(
-        Painted.of(rgb, rgb), [plate_guide(p) for p in pyramid(rgb)], at, np.zeros((24, 32), np.float32), seed=1, effort=Effort()
-    )
+    guides = [plate_guide(level) for level in pyramid(rgb)]
+    nowhere = np.zeros((24, 32), np.float32)
+    found = synthesise(Painted.of(rgb, rgb), guides, grid(24, 32), nowhere, seed=1, effort=Effort())
     render(rgb, found, (24, 32))

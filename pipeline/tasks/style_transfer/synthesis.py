@@ -84,7 +84,9 @@ def _level(
     field, lost = expected.copy(), np.zeros(shape, np.bool_)
     if coarse is not None:
         finer = _finer(coarse.field, shape[0], shape[1], _scale(painting, painted.paintings[level + 1]))
-        lost = np.asarray(cv2.resize(coarse.searched.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0)
+        lost = np.asarray(
+            cv2.resize(coarse.searched.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        )
         field[lost] = finer[lost]
     made = _sampled(painting, field)
     target = pack(guide, made)
