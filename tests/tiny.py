@@ -200,7 +200,15 @@ def sam2(folder: Path, *, seed: int = 0) -> Path:
         },
     )
     torch.manual_seed(seed)
-    Sam2VideoModel(config).eval().save_pretrained(str(folder), safe_serialization=True)
+    model = Sam2VideoModel(config).eval()
+    # As libraries draw weights, a model this deep says the same to everything: these keep its signals alive to the end.
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim > 1:
+                torch.nn.init.xavier_normal_(weight, gain=1.5)
+            elif name.endswith("pred_obj_score_head.proj_out.bias"):
+                weight.fill_(6.0)  # it sees its object everywhere
+    model.save_pretrained(str(folder), safe_serialization=True)
     return folder
 
 
@@ -238,7 +246,7 @@ def vitmatte(folder: Path, *, seed: int = 0) -> Path:
 def saliency_onnx(path: Path, *, side: int | None = 32, outputs: int = 1, logits: bool = False) -> Path:
     """A saliency model as ISNet, U²-Net and BiRefNet are exported: one normalised picture in, `outputs` mattes out.
 
-    It finds what is brighter than the picture's mean: a box blur of 5 pixels of the three channels' sum, through a steep
+    It finds what is clearly brighter than the picture's mean: a box blur of 5 pixels of the three channels' sum, through a steep
     sigmoid unless `logits`. `side` None leaves the sides free. Later outputs are the first, blurred again.
     """
     from onnx import TensorProto, helper
@@ -249,6 +257,7 @@ def saliency_onnx(path: Path, *, side: int | None = 32, outputs: int = 1, logits
     weights = [
         _tensor("soft", soft),
         _tensor("again", again),
+        _tensor("margin", np.float32(1.5)),
         _tensor("steep", np.float32(4.0)),
         _tensor("axes", np.array([2, 3], np.int64)),
     ]
@@ -256,7 +265,8 @@ def saliency_onnx(path: Path, *, side: int | None = 32, outputs: int = 1, logits
         helper.make_node("Conv", ["input", "soft"], ["sum"], kernel_shape=[5, 5], pads=[2, 2, 2, 2]),
         helper.make_node("ReduceMean", ["sum", "axes"], ["mean"], keepdims=1),
         helper.make_node("Sub", ["sum", "mean"], ["over"]),
-        helper.make_node("Mul", ["over", "steep"], ["logit"]),
+        helper.make_node("Sub", ["over", "margin"], ["clearly"]),
+        helper.make_node("Mul", ["clearly", "steep"], ["logit"]),
         helper.make_node("Identity" if logits else "Sigmoid", ["logit"], ["mask0"]),
     ]
     for i in range(1, outputs):
