@@ -5,6 +5,7 @@ Light on purpose: whoever only looks for a published file imports no picture lib
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,10 +88,13 @@ class PublishRequest:
         return self.windows or (self.plate.data_window, self.plate.display_window)
 
     def like(self, frame: int) -> int:
-        """The plate's frame that a frame is, or that it was made like: the nearest."""
+        """The plate's frame that a frame is, or that it was made like: the nearest of its own shot."""
         if frame not in self.missing:
             return frame
-        return min(self.plate.frames, key=lambda own: (abs(own - frame), own))
+        cuts = sorted(self.cuts)
+        shot = bisect_right(cuts, frame)
+        mine = [own for own in self.plate.frames if bisect_right(cuts, own) == shot]
+        return min(mine or self.plate.frames, key=lambda own: (abs(own - frame), own))
 
 
 @dataclass(frozen=True, slots=True)

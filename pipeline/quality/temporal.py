@@ -54,7 +54,8 @@ class Flicker:
 class FlickerMeter:
     """Measures a matte while it streams by: give frames in rising order, three are held at a time.
 
-    A gap in the frame numbers starts afresh: what lies beyond it is no neighbour.
+    A gap in the frame numbers starts afresh: what lies beyond it is no neighbour. So does another size, which a validator
+    of its own refuses.
     """
 
     def __init__(self) -> None:
@@ -63,7 +64,7 @@ class FlickerMeter:
 
     def add(self, frame: int, matte: Bytes) -> None:
         """The next frame's matte, (height, width) as 8 bits: a flicker of less than 1/255 is none. Kept, not copied."""
-        if self._held and frame != self._held[-1][0] + 1:
+        if self._held and (frame != self._held[-1][0] + 1 or matte.shape != self._held[-1][1].shape):
             self._held.clear()
         self._held.append((frame, matte, _boundary(matte)))
         if len(self._held) == 3:
