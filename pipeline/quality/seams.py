@@ -1,13 +1,13 @@
 """How well made pixels join the plate's own: in light, in shape and in grain. Always against originals, never against made ones.
 
-Pictures are (height, width, 3) in model space. Each measure is what the join shows beyond what the plate shows next to it, so that an edge
-that really runs along the join costs nothing. Each has a bound at which it begins to be seen in motion; `score` is the worst of the three as a
-part of its bound, so a join above 1 is one to look at.
+Pictures are (height, width, 3) in model space. Each measure is what the join shows beyond what the plate shows next to it, so that an
+edge that really runs along the join costs nothing. Each has a bound at which it begins to be seen in motion; `score` is the worst of the
+three as a part of its bound, so a join above 1 is one to look at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -19,7 +19,7 @@ Float = NDArray[np.float32]
 LIGHT_MOST = 0.04
 """Step in model space: 10 of 255."""
 SHIFT_MOST = 3.0
-"""Pixels of a picture of 540 lines."""
+"""Pixels, of 540 lines where there are more."""
 GRAIN_MOST = 1.0
 """Doublings: twice or half the plate's deviation."""
 _LINES = 540
@@ -34,7 +34,7 @@ _TEXTURE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Seam:
-    """`light`: step in model space; `shift`: pixels of 540 lines; `grain`: doublings, unsigned. All from 0, and 0 is perfect."""
+    """`light`: step in model space; `shift`: pixels, of 540 lines where there are more; `grain`: doublings, unsigned. 0 is perfect."""
 
     light: float = 0.0
     shift: float = 0.0
@@ -58,23 +58,31 @@ def space_seam(picture: Float, plate: tuple[int, int, int, int]) -> Seam:
     return found
 
 
-def time_seam(made: Float, original: Float, before: Float, *, steps: int, span: int) -> Seam:
+def time_seam(made: Float, originals: Sequence[Float], *, steps: int, spans: Sequence[int]) -> Seam:
     """The join of a made frame to the nearest original, `steps` frames away.
 
-    `before`: the next original on its other side, `span` frames away: what the plate itself does from frame to frame is what the join may
-    do. Light and grain are compared after motion; the shift is the difference between the two speeds, in pixels a frame.
+    `originals`: that one, the next beyond it, and a third if there is one; `spans`: frames between the first two and the last two. What the
+    plate itself does from frame to frame is what the join may do: light and grain are compared after motion; the shift is the change of
+    speed at the join, in pixels a frame, less the change of speed that the plate shows just before it.
     """
     scale = min(1.0, _LINES / 2 / made.shape[0])
     size = (max(16, round(made.shape[1] * scale)), max(16, round(made.shape[0] * scale)))
-    small = [cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in (made, original, before)]
-    on, own = _flow(small[1], small[0]) / steps, _flow(small[1], small[2]) / -span
-    join, usual = _step_in_light(small[1], small[0], on * steps), _step_in_light(small[1], small[2], own * -span)
-    differs = np.hypot(*np.moveaxis(on - own, -1, 0))
+    small = [cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in (made, *originals[:3])]
+    on, own = _flow(small[1], small[0]), _flow(small[1], small[2])
+    join, usual = _step_in_light(small[1], small[0], on), _step_in_light(small[1], small[2], own)
+    speed = own / np.float32(-spans[0])
+    change = _typical(on / np.float32(steps) - speed)
+    natural = _typical(speed - _flow(small[2], small[3]) / np.float32(-spans[1])) if len(small) > 3 else 0.0
     return Seam(
         light=max(0.0, join - usual),
-        shift=float(np.median(differs)) * 2 * (_LINES / 2) / size[1],
-        grain=_grain_apart(original, made),
+        shift=max(0.0, change - natural) / scale * min(1.0, _LINES / made.shape[0]),
+        grain=_grain_apart(originals[0], made),
     )
+
+
+def _typical(vectors: Float) -> float:
+    """The median length of (h, w, 2)."""
+    return float(np.median(np.hypot(vectors[..., 0], vectors[..., 1])))
 
 
 def _strips(picture: Float, plate: tuple[int, int, int, int]) -> Iterator[Float]:
@@ -103,11 +111,11 @@ def _strip_seam(strip: Float, lines: int) -> Seam:
 
     # What the plate does between its own lines is looked at in several places: one edge along one of them proves nothing.
     light = max(0.0, step(d) - max(step(3), step(6), step(9)))
-    return Seam(light, _strip_shift(strip) * _LINES / lines, _strip_grain(strip))
+    return Seam(light, _strip_shift(strip) * min(1.0, _LINES / lines), _strip_grain(strip))
 
 
 def _strip_shift(strip: Float) -> float:
-    """Pixels by which edges that cross the join miss each other: the mean over windows with something to match."""
+    """Pixels by which edges that cross the join miss each other: the median over windows with something to match."""
     d, reach, length = _DEPTH, _REACH, 64
     grey = strip.mean(-1)
     inner, edge, outer = (cv2.GaussianBlur(grey[at : at + 1], (0, 0), 1.0)[0] for at in (d - 4, d - 1, d + 2))
@@ -117,10 +125,11 @@ def _strip_shift(strip: Float) -> float:
         if part.std() < _TEXTURE:
             continue
         across, within = (_best_shift(part, other[at - reach : at + length + reach]) for other in (outer, inner))
-        if across is None or within is None:
-            continue
-        missed.append(abs(across + within))  # a straight edge goes on: as far to the one side as it came from the other
-    return float(np.mean(missed)) if missed else 0.0
+        if within is None:
+            continue  # the plate itself doesn't go on here: nothing to hold the made side to
+        # A straight edge goes on: as far to the one side as it came from the other.
+        missed.append(_REACH / 2 if across is None else min(abs(across + within), _REACH))
+    return float(np.median(missed)) if missed else 0.0
 
 
 def _best_shift(profile: Float, other: Float) -> float | None:
@@ -129,7 +138,7 @@ def _best_shift(profile: Float, other: Float) -> float | None:
     errors = np.abs(windows - windows.mean(1, keepdims=True) - (profile - profile.mean())).mean(1)
     best = int(errors.argmin())
     if errors[best] > 0.8 * float(np.abs(profile - profile.mean()).mean()):
-        return float(_REACH)  # nothing on the other side goes on from here
+        return None
     return float(best - _REACH)
 
 

@@ -26,7 +26,13 @@ _COARSEST = 20
 _ROUNDS = (8, 6, 4, 3)
 """Rounds of search and vote on the coarsest level and those after; the last goes for all finer ones."""
 _LEAST_PATCHES = 64
-_OUT_OF_REACH = np.float32(1e9)
+_LESS_TRUST = np.float32(1.3)
+"""By which trust falls with each pixel away from what is known."""
+_TOLERANCE = (1e-3, 5e-5)
+"""Mean squared difference of patches, in model space, that is as good as none, while structure is laid out and on the finest level.
+Without it, noise that matches noise outvotes all structure; with too much of it, everything becomes the mean of everything."""
+_STAY_NEAR = 0.15
+"""Cost of taking a patch from a picture's diagonal away: what lies beyond an edge is most like what lies next to it."""
 
 
 def fill(picture: Float, known: Mask, *, seed: int) -> Float:
@@ -51,7 +57,7 @@ def fill(picture: Float, known: Mask, *, seed: int) -> Float:
             made = start
             continue
         rounds = _ROUNDS[min(depth, len(_ROUNDS) - 1)]
-        made = _complete(start, mask, sources, rounds, seed + depth)
+        made = _complete(start, mask, sources, rounds, seed + depth, finest=depth == len(levels) - 1)
     assert made is not None
     return np.where(known[..., None], picture, made).astype(np.float32)
 
@@ -64,9 +70,10 @@ def _halved(picture: Float, known: Mask) -> tuple[Float, Mask]:
     return np.asarray(light / np.maximum(weight, 1e-6)[..., None], np.float32), weight > 0.5
 
 
-def _complete(start: Float, known: Mask, sources: Mask, rounds: int, seed: int) -> Float:
+def _complete(start: Float, known: Mask, sources: Mask, rounds: int, seed: int, *, finest: bool) -> Float:
     """Search and vote in turn on one level."""
     search, vote = _kernels()
+    tolerance = _TOLERANCE[finest]
     around = cv2.dilate((~known).astype(np.uint8), np.ones((2 * _HALF + 1,) * 2, np.uint8)) > 0
     ys, xs = np.nonzero(around)
     targets = np.stack([ys, xs], -1).astype(np.int32)
@@ -78,11 +85,16 @@ def _complete(start: Float, known: Mask, sources: Mask, rounds: int, seed: int) 
     picture = np.ascontiguousarray(start)
     # Far inside the hole there is less to go by: what lies near its border speaks louder.
     depth = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 3)
-    trust = np.power(np.float32(1.15), -depth).astype(np.float32)
+    trust = np.power(_LESS_TRUST, -depth).astype(np.float32)
     for turn in range(rounds):
         cost = search(picture, sources, targets, index, match, trust, turn, int(rng.integers(1, 2**31 - 1)))
-        made = vote(picture, targets, match, cost, known, trust)
+        made = vote(picture, targets, match, cost, known, trust, tolerance)
         picture = np.where(known[..., None], picture, made).astype(np.float32)
+    if finest:
+        # A mean of patches is soft: at last each pixel is copied from the middle of its own patch's match.
+        copied = picture.copy()
+        copied[ys, xs] = picture[match[:, 0], match[:, 1]]
+        picture = np.where(known[..., None], picture, copied).astype(np.float32)
     return picture
 
 
@@ -91,12 +103,15 @@ def _kernels() -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The two inner loops, compiled once a process: plain Python would take minutes."""
     from numba import njit
 
-    half = _HALF
+    half, stay = _HALF, _STAY_NEAR
 
     @njit(nogil=True)  # type: ignore[untyped-decorator]
     def distance(picture: Any, trust: Any, ty: int, tx: int, sy: int, sx: int, most: float) -> float:
         h, w = trust.shape
         total, weight = 0.0, 0.0
+        away = stay * float((ty - sy) ** 2 + (tx - sx) ** 2) / float(h * h + w * w)
+        if away >= most:
+            return 1e9
         for dy in range(-half, half + 1):
             y = ty + dy
             if y < 0 or y >= h:
@@ -115,7 +130,7 @@ def _kernels() -> tuple[Callable[..., Any], Callable[..., Any]]:
             # All of the patch can't weigh more than this: what is worse already stays worse.
             if total > most * 49.0:
                 return 1e9
-        return total / max(weight, 1e-6)
+        return total / max(weight, 1e-6) + away
 
     @njit(nogil=True)  # type: ignore[untyped-decorator]
     def search(
@@ -165,11 +180,11 @@ def _kernels() -> tuple[Callable[..., Any], Callable[..., Any]]:
         return cost
 
     @njit(nogil=True)  # type: ignore[untyped-decorator]
-    def vote(picture: Any, targets: Any, match: Any, cost: Any, known: Any, trust: Any) -> Any:
+    def vote(picture: Any, targets: Any, match: Any, cost: Any, known: Any, trust: Any, tolerance: float) -> Any:
         h, w = known.shape
         total = np.zeros((h, w, 3), np.float32)
         weight = np.full((h, w), 1e-9, np.float32)
-        scale = max(float(np.median(cost)), 1e-7)
+        scale = float(np.quantile(cost, 0.75)) + tolerance
         for i in range(targets.shape[0]):
             share = np.exp(-cost[i] / (2.0 * scale)) * trust[targets[i, 0], targets[i, 1]] + 1e-6
             for dy in range(-half, half + 1):

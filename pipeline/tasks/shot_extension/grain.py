@@ -139,7 +139,7 @@ def _cut(picture: Float, top: NDArray[np.int_], left: NDArray[np.int_], side: in
 
 
 def _unpredicted(own: Float, there: Float) -> tuple[Float, Float]:
-    """What of `own` (n, b, b, 3) no combination of nine shifts of `there` (n, b + 2, b + 2, 3) explains, and Σ c² of that combination (n,)."""
+    """What of `own` (n, b, b, 3) no combination of nine shifts of `there` (n, b + 2, b + 2, 3) explains, and its Σ c², (n,)."""
     side = own.shape[1]
     shifts = [_detrended(there[:, y : y + side, x : x + side]) for y in range(3) for x in range(3)]
     basis = np.stack(shifts, 1).astype(np.float64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -14,7 +13,7 @@ from pipeline.motion import grid
 from pipeline.quality.seams import Seam, space_seam, time_seam
 from pipeline.tasks.contract import FrameResult, ShotContext
 from pipeline.tasks.shot_extension import grain as grain_of
-from pipeline.tasks.shot_extension.camera import apply, scaling
+from pipeline.tasks.shot_extension.camera import Matrix, apply, scaling
 from pipeline.tasks.shot_extension.definition import ExtensionParameters
 from pipeline.tasks.shot_extension.fitted import Canvas, Fitted
 from pipeline.tasks.shot_extension.mosaic import Layout, Source, gather, lay, left_of_grain, weigh
@@ -30,11 +29,10 @@ Mask = NDArray[np.bool_]
 LAYER = "extension"
 _FILL_CONFIDENCE = 0.1
 """Of pixels that no frame shows."""
+_STEP_MOST = 0.15
+"""Most that a fill's light is moved to meet what lies next to it, in model space."""
 _ERROR = 0.15
 """Difference at the overlap, in model space, at which a gathered pixel's confidence is 1/e."""
-
-Paint = Callable[[Float, Mask, int], Float]
-"""A model's turn: (height, width, 3) in model space, which pixels it shall make (height, width), the frame; gives the picture."""
 
 
 @dataclass(slots=True)
@@ -53,8 +51,8 @@ class _Work:
 class Maker:
     """Makes frames of a shot, each from its own sources alone."""
 
-    def __init__(self, shot: ShotContext, fitted: Fitted, reader: Reader, paint: Paint | None = None) -> None:
-        self._shot, self._fitted, self._reader, self._paint = shot, fitted, reader, paint
+    def __init__(self, shot: ShotContext, fitted: Fitted, reader: Reader) -> None:
+        self._shot, self._fitted, self._reader = shot, fitted, reader
         self._have = frozenset(shot.available)
         some = next(iter(shot.available))
         h, w = reader.grey(some).shape
@@ -73,8 +71,6 @@ class Maker:
         unknown = ~work.known
         if unknown.any():
             self._gather(scene, frame, work, unknown)
-        if self._paint is not None and frame not in self._have and not unknown.any():
-            pass
         parameters = self._shot.at(frame)
         assert isinstance(parameters, ExtensionParameters)
         made = ~work.plate
@@ -112,7 +108,7 @@ class Maker:
         moved = self._motion(scene, frame)
         height, width = self.layout.size
         own = grid(height, width)
-        at = apply(np.linalg.inv(scaling(self.layout.shape, self.layout.size)), own)
+        at = apply(_inverse(scaling(self.layout.shape, self.layout.size)), own)
         scale = np.array((width / self.layout.shape[1], height / self.layout.shape[0]), np.float32)
         picture = np.zeros((height, width, 3), np.float32)
         total, kept = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
@@ -136,8 +132,7 @@ class Maker:
         if before is not None and after is not None:
             self._check(before, after)
             t = (frame - before) / (after - before)
-            pair = reader.pair(before, after)
-            return between(before, after, pair.forward.astype(np.float32), pair.backward.astype(np.float32), t)
+            return between(before, after, reader.flow(before, after), reader.flow(after, before), t)
         last = before if before is not None else after
         assert last is not None
         shape = self.layout.shape
@@ -170,10 +165,8 @@ class Maker:
         else:
             known_full = work.known[inner].astype(np.float32)
             known = np.asarray(cv2.resize(known_full, layout.shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
-            target = push_pull(
-                shrunk(work.picture[inner] * known_full[..., None], layout.shape) / np.maximum(known, 1e-3)[..., None],
-                known,
-            )
+            small = shrunk(work.picture[inner] * known_full[..., None], layout.shape)
+            target = push_pull(np.asarray(small / np.maximum(known, 1e-3)[..., None], np.float32), known)
             moving = np.zeros(layout.shape, np.float32)
         chosen = self._fitted.sources.get(frame, ())
         self._check(*chosen)
@@ -193,16 +186,6 @@ class Maker:
         if rest.any():
             filled = self._fill(scene, frame, work, found.picture, found.cover, unknown)
             picture = found.cover[..., None] * found.picture + (1 - found.cover[..., None]) * filled
-            if self._paint is not None:
-                whole = np.where(unknown[..., None], picture, work.picture)
-                open_ = unknown & (found.cover < 0.5)
-                if open_.any():
-                    painted = self._paint(whole, open_, frame)
-                    picture = np.where(
-                        unknown[..., None],
-                        found.cover[..., None] * found.picture + (1 - found.cover[..., None]) * painted,
-                        picture,
-                    )
         sure = np.exp(-found.error / _ERROR)
         work.picture = np.where(unknown[..., None], picture, work.picture).astype(np.float32)
         work.cover = np.where(unknown, found.cover > 0.5, work.cover).astype(np.float32)
@@ -235,9 +218,10 @@ class Maker:
         near = _sample(_blurred(here * held[..., None], layout), grid_at)
         held = _sample(_blurred(held, layout), grid_at)
         known = (held > 0.9).astype(np.float32) * _within(grid_at, layout.window)
-        near = near / np.maximum(held, 1e-3)[..., None]
-        carried = np.where((total > 0)[..., None], carried, push_pull(near, known))
-        carried = carried + push_pull(np.clip(near - carried, -0.15, 0.15) * 1.0, known * (total > 0))
+        near = np.asarray(near / np.maximum(held, 1e-3)[..., None], np.float32)
+        carried = np.where((total > 0)[..., None], carried, push_pull(near, known)).astype(np.float32)
+        step = np.clip(near - carried, -_STEP_MOST, _STEP_MOST)
+        carried = carried + push_pull(step, known * (total > 0))
         y, x = np.mgrid[0 : layout.window[0], 0 : layout.window[1]].astype(np.float32)
         return _sample(np.asarray(carried, np.float32), layout.to_grid(np.dstack([x, y])))
 
@@ -282,15 +266,13 @@ class Maker:
         for near, step in ((before, -1), (after, 1)):
             if near is None or (before is not None and after is not None and abs(near - frame) > 1):
                 continue
-            at = scene.frames.index(near) + step
-            if not 0 <= at < len(scene.frames):
+            at = scene.frames.index(near)
+            line = scene.frames[: at + 1][::-1] if step < 0 else scene.frames[at:]
+            originals = [self._picture(other) for other in line[:3] if other in self._have]
+            if len(originals) < 2:
                 continue
-            other = scene.frames[at]
-            if other not in self._have:
-                continue
-            found = time_seam(
-                made, self._picture(near), self._picture(other), steps=abs(near - frame), span=abs(other - near)
-            )
+            spans = [abs(line[1] - line[0]), abs(line[min(2, len(line) - 1)] - line[1]) or 1]
+            found = time_seam(made, originals, steps=abs(near - frame), spans=spans)
             worst = worst.worst(found)
         return worst
 
@@ -309,6 +291,10 @@ class Maker:
                     f"plate frame {frame} is needed beside the chunk and was not given",
                     "submit the job again: its chunks were cut for other parameters",
                 )
+
+
+def _inverse(matrix: Matrix) -> Matrix:
+    return np.asarray(np.linalg.inv(matrix), np.float64)
 
 
 def _sample(plane: Float, at: Float) -> Float:

@@ -90,7 +90,7 @@ class Layout:
         """The padded grid's pixels in the plate's own full-size pixels, (h, w, 2)."""
         left, top, _, _ = self.pads
         points = grid(*self.padded) - np.array((left, top), np.float32)
-        return apply(scaling(self.shape, self.size), points)
+        return apply(scaling(self.shape, self.size), np.asarray(points, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +134,16 @@ def lay(source: Source, target: Float, known: Float, moving: Float, layout: Layo
     bend, error, trust = _residual(target, filled, valid)
     trust *= (1 - 0.9 * np.maximum(moving, away)) * valid
     limit = _SHIFT_MOST * h
-    pad = lambda plane: _padded(plane, layout)  # noqa: E731
-    wide = pad(trust)
-    spread = push_pull(pad(_smooth(bend, trust, 7.0)), wide)
+    wide = _padded(trust, layout)
+    spread = push_pull(_padded(_smooth(bend, trust, 7.0), layout), wide)
     moved = cv2.remap(picture, grid(h, w) + bend, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     step = np.clip(target - moved, -_LIGHT_MOST, _LIGHT_MOST)
-    rest = push_pull(pad(_smooth(step, trust, 4.0)), wide)
+    rest = push_pull(_padded(_smooth(step, trust, 4.0), layout), wide)
     # Distrust itself must spread too: the error is known wherever the frames overlap, good or bad.
-    wrong = push_pull(pad(_smooth(error, valid.astype(np.float32), 4.0)), pad(valid.astype(np.float32)))
+    seen = valid.astype(np.float32)
+    wrong = push_pull(_padded(_smooth(error, seen, 4.0), layout), _padded(seen, layout))
     bend_wide = np.clip(spread, -limit, limit).astype(np.float32)
-    inverse = np.linalg.inv(source.matrix)
+    inverse = np.asarray(np.linalg.inv(source.matrix), np.float64)
     ramp, there = _ramp(inverse, bend_wide, source.moving, layout)
     cost = wrong + _PER_FRAME * source.distance + _MOVING_COST * there
     return Laid(
@@ -192,7 +192,7 @@ def _ramp(inverse: Matrix, bend: Float, moving: Float, layout: Layout) -> tuple[
         np.minimum(there[..., 0], width - 1 - there[..., 0]), np.minimum(there[..., 1], height - 1 - there[..., 1])
     )
     ramp = np.clip(depth / (scale * _RAMP_PX), 0, 1).astype(np.float32)
-    small = apply(np.linalg.inv(scaling(layout.shape, layout.size)), there)
+    small = apply(np.asarray(np.linalg.inv(scaling(layout.shape, layout.size)), np.float64), there)
     there_moving = cv2.remap(moving, small, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return ramp, np.asarray(there_moving, np.float32)
 

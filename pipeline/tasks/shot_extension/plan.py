@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ def beyond(scene: Scene, last: int, frame: int, size: tuple[int, int]) -> Matrix
     """The camera from the plate's `last` frame (or its first, where `frame` lies before it) to a frame outside."""
     order = scene.frames if frame > last else scene.frames[::-1]
     tail = order[-3:]
-    steps = [root(between(scene, a, b), abs(b - a), size) for a, b in zip(tail, tail[1:], strict=False)]
+    steps = [root(between(scene, a, b), abs(b - a), size) for a, b in pairwise(tail)]
     total = np.eye(3)
     for step in predict(steps, abs(frame - last), size):
         total = step @ total
@@ -87,8 +88,8 @@ def choose_sources(
 ) -> list[int]:
     """Which candidates (frame, its homography to the target) to gather a wider picture from, the most telling first.
 
-    Greedy set cover on a coarse grid over `rectangle` (x0, y0, x1, y1 in the target's plate pixels) less `known`: what a frame adds, divided
-    by how far it is, for light, grain and shapes drift with distance.
+    Greedy set cover on a coarse grid over `rectangle` (x0, y0, x1, y1 in the target's plate pixels) less `known`: what a frame adds,
+    divided by how far it is, for light and shapes drift with distance.
     """
     x0, y0, x1, y1 = rectangle
     cell = max(x1 - x0, y1 - y0) / _COARSE
@@ -116,7 +117,7 @@ def choose_sources(
 
 def _inside(matrix: Matrix, points: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.bool_]:
     """Which points of the target lie inside the other frame."""
-    inverse = np.linalg.inv(matrix)
+    inverse = np.asarray(np.linalg.inv(matrix), np.float64)
     depth = points @ inverse[2, :2].astype(np.float32) + np.float32(inverse[2, 2])
     centre = np.array([[size[1] / 2, size[0] / 2]], np.float32)
     front = np.sign(depth) == np.sign(float(centre[0] @ inverse[2, :2] + inverse[2, 2]))

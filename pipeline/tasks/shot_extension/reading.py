@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.motion import FlowEstimator, FlowPair
 from pipeline.tasks.contract import ShotContext
 
 Float = NDArray[np.float32]
@@ -23,6 +22,7 @@ WORKING_HEIGHT = 540
 _PICTURE_BYTES = 700_000_000
 """Whole pictures that are kept, at most; two always are."""
 TINY_HEIGHT = 270
+"""Lines of the pictures that canvases are made of, at most, unless a model paints them."""
 _SMALL = 16
 """Pictures and flows on the flow's grid that are kept."""
 _LOOKS = 80
@@ -34,13 +34,15 @@ class Reader:
     and negatives survive, and a step in it is about as visible in the shadows as in the lights. Blending in scene-linear would let
     one highlight outweigh all that lies beside it; grain is about equally strong over model space."""
 
-    def __init__(self, shot: ShotContext) -> None:
+    def __init__(self, shot: ShotContext, *, tiny_lines: int = TINY_HEIGHT) -> None:
+        self._tiny_lines = tiny_lines
         self._shot = shot
-        self._estimator = FlowEstimator()
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._dis.setFinestScale(0)
         self._pictures: OrderedDict[int, Float] = OrderedDict()
         self._smalls: OrderedDict[int, Float] = OrderedDict()
         self._looks: OrderedDict[int, tuple[Bytes, Float]] = OrderedDict()
-        self._flows: OrderedDict[tuple[int, int], FlowPair] = OrderedDict()
+        self._flows: OrderedDict[tuple[int, int], Float] = OrderedDict()
         self.size = (shot.plate_window.height, shot.plate_window.width)
         """(height, width) of the plate."""
 
@@ -65,7 +67,7 @@ class Reader:
         return self._look(frame)[0]
 
     def tiny(self, frame: int) -> Float:
-        """A plate frame, (h, w, 3) in model space, of at most `TINY_HEIGHT` lines."""
+        """A plate frame, (h, w, 3) in model space, of few lines: what canvases are made of."""
         return self._look(frame)[1]
 
     def _look(self, frame: int) -> tuple[Bytes, Float]:
@@ -74,24 +76,20 @@ class Reader:
     def _prepare(self, frame: int) -> tuple[Bytes, Float]:
         rgb = np.nan_to_num(self._shot.display(frame, WORKING_HEIGHT), nan=0.0, posinf=0.0, neginf=0.0)
         picture = np.ascontiguousarray(rgb.transpose(1, 2, 0))
-        return grey_of(picture), shrunk(picture, tiny_shape(self.size))
-
-    def pair(self, a: int, b: int) -> FlowPair:
-        """Flow from frame a to b and back, at the working resolution."""
-        if a > b:
-            turned = self.pair(b, a)
-            return FlowPair(turned.backward, turned.forward)
-        return _kept(self._flows, (a, b), _SMALL, lambda: self._estimator.pair(self.grey(a), self.grey(b)))
+        return grey_of(picture), shrunk(picture, tiny_shape(self.size, self._tiny_lines))
 
     def flow(self, a: int, b: int) -> Float:
-        """(h, w, 2) from frame a to b."""
-        return self.pair(a, b).forward.astype(np.float32)
+        """(h, w, 2) from frame a to b, at the working resolution."""
+        return _kept(self._flows, (a, b), _SMALL, lambda: self._estimate(a, b))
+
+    def _estimate(self, a: int, b: int) -> Float:
+        return np.asarray(self._dis.calc(self.grey(a), self.grey(b), None), np.float32)
 
 
-def tiny_shape(size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of the tiny pictures of a plate of that `size`."""
+def tiny_shape(size: tuple[int, int], most: int) -> tuple[int, int]:
+    """(height, width) of the tiny pictures, of at most so many lines, of a plate of that `size`."""
     height, width = size
-    lines = min(height, TINY_HEIGHT)
+    lines = min(height, most)
     return lines, max(1, round(width * lines / height))
 
 
