@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import RunnerError
+from pipeline.parameters import Box
 from pipeline.quality.overlap import region_similarity
 from pipeline.tasks.contract import ShotContext
 from pipeline.tasks.roto.layers import WORKING_HEIGHT, small
@@ -37,15 +38,17 @@ _STRIDE = 4
 _TAPS = (3, 4)
 """Features that say what a thing is, rather than what it looks like: strides 16 and 32."""
 _ROUNDS = 8
-_DECAY = 0.03
-"""Weight decay of the classifier: a weaker one learns where the box is, instead of what is in it."""
+_BOX_DECAY, _POINTS_DECAY = 0.03, 0.003
+"""Weight decay of the classifier. A box says little: a weaker decay would learn where it is, instead of what is in it."""
+_TOLD = 3.0
+"""Weight of a cell that was pointed at."""
 _SURE, _LOST = 0.9, 0.1
 """Answers beyond these aren't asked again by GrabCut."""
 _CUTS = 3
 _DOT = 0.012
 """Radius of a point or a stroke, as a part of the picture's height."""
-_NEAR = 0.12
-"""How far a point speaks for its surroundings at first, where no box limits them; likewise."""
+_NEAR, _APART, _FADE = 0.03, 0.3, 0.25
+"""Distances from the points, likewise: what is surely the object still, what is surely not, and how the answer fades."""
 _CRUMB = 0.05
 """A piece smaller than this part of the largest is dropped, unless it was pointed at."""
 _MARGIN = 0.02
@@ -135,38 +138,63 @@ def _by_features(
     real = cells(np.ones((height, width))) > 0.5
     inside = cells(allowed) > 0.5
     told = cells(dots > 0) - cells(dots < 0)
-    label, weight = (torch.from_numpy(a).flatten() for a in _first_guess(prompts, dots, lines, columns))
-    label = label * inside
-    answer = label
-    for _ in range(_ROUNDS):
-        label = torch.where(told.abs() > 0, (told > 0).float(), label)
-        weight = torch.where(told.abs() > 0, 3.0, weight) * real
-        logits = x @ _fit_linear(x, label, weight)
-        answer = torch.sigmoid(logits) * inside
-        label = (answer > 0.5).float()
-        # What it isn't sure of teaches little; what lies outside the box is known.
-        weight = torch.where(inside, (2 * (torch.sigmoid(logits) - 0.5).abs()).clamp(0.05, 1.0), 1.0)
+    if prompts.on or prompts.strokes:
+        answer = _from_points(x, cells(_distance(dots)), told, inside, real)
+    else:
+        answer = _from_box(x, prompts.box, (lines, columns), told, inside, real)
     grid = answer.reshape(lines, columns).numpy()
     large = cv2.resize(grid, (columns * _STRIDE, lines * _STRIDE), interpolation=cv2.INTER_LINEAR)
     return np.asarray(large[:height, :width], np.float32)
 
 
-def _first_guess(prompts: Prompts, dots: NDArray[np.int8], lines: int, columns: int) -> tuple[Float, Float]:
-    """Label and weight of each cell before anything was learned: the box's middle, or what is near the points."""
+def _from_points(x: Tensor, far: Tensor, told: Tensor, inside: Tensor, real: Tensor) -> Tensor:
+    """What is like the places that were pointed at, and not too far from them. What lies far off is taken for the surroundings,
+    the more the farther: some of it is the object, and a classifier that must give all cells alike their due lets it be."""
+    import torch
+
+    label = ((told > 0) | ((far < _NEAR) & (told >= 0))).float() * inside
+    doubt = (far / _APART).clamp(0.02, 1.0)
+    weight = torch.where(label > 0, torch.exp(-((far / _NEAR) ** 2)), torch.where(inside, doubt, 1.0))
+    weight = torch.where(told != 0, _TOLD, weight) * real
+    answer = torch.sigmoid(x @ _fit_linear(x, label, weight, _POINTS_DECAY))
+    return answer * torch.exp(-((far / _FADE) ** 2) / 2) * inside
+
+
+def _from_box(x: Tensor, box: Box | None, shape: tuple[int, int], told: Tensor, inside: Tensor, real: Tensor) -> Tensor:
+    """What is in the box and unlike what is outside of it: a first guess from the box's middle, then self-training."""
+    import torch
+
+    guess, trust = (torch.from_numpy(plane).flatten() for plane in _middle(box, *shape))
+    label, weight = guess * inside, trust
+    answer = label
+    for _ in range(_ROUNDS):
+        label = torch.where(told < 0, 0.0, label)
+        weight = torch.where(told != 0, _TOLD, weight) * real
+        sure = torch.sigmoid(x @ _fit_linear(x, label, weight, _BOX_DECAY))
+        answer = sure * inside
+        label = (answer > 0.5).float()
+        # What it isn't sure of teaches little; what lies outside the box is known.
+        weight = torch.where(inside, (2 * (sure - 0.5).abs()).clamp(0.05, 1.0), 1.0)
+    return answer
+
+
+def _middle(box: Box | None, lines: int, columns: int) -> tuple[Float, Float]:
+    """Label and weight of each cell before anything was learned: all of the box, its corners hardly."""
     y, x = np.mgrid[:lines, :columns].astype(np.float32) + np.float32(0.5)
-    if prompts.box is not None:
-        x0, y0, x1, y1 = (v / _STRIDE for v in prompts.box)
-        inside = (x > x0) & (x < x1) & (y > y0) & (y < y1)
-        out = ((2 * x - x0 - x1) / max(x1 - x0, 1e-3)) ** 2 + ((2 * y - y0 - y1) / max(y1 - y0, 1e-3)) ** 2
-        weight = np.where(inside, np.clip(1.2 - out, 0.1, None), 1.0)
-        return inside.astype(np.float32), weight.astype(np.float32)
-    far = cv2.distanceTransform((dots <= 0).astype(np.uint8), cv2.DIST_L2, 5) / (_NEAR * dots.shape[0])
-    small_far = cv2.resize(far, (columns, lines), interpolation=cv2.INTER_AREA)
-    near = np.exp(-(small_far**2) / 2)
-    return (near > 0.6).astype(np.float32), np.where(near > 0.6, near, np.clip(1 - near, 0.05, 1)).astype(np.float32)
+    x0, y0, x1, y1 = (v / _STRIDE for v in box or (0, 0, columns * _STRIDE, lines * _STRIDE))
+    inside = (x > x0) & (x < x1) & (y > y0) & (y < y1)
+    out = ((2 * x - x0 - x1) / max(x1 - x0, 1e-3)) ** 2 + ((2 * y - y0 - y1) / max(y1 - y0, 1e-3)) ** 2
+    weight = np.where(inside, np.clip(1.2 - out, 0.1, None), 1.0)
+    return inside.astype(np.float32), weight.astype(np.float32)
 
 
-def _fit_linear(x: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+def _distance(dots: NDArray[np.int8]) -> Float:
+    """How far each pixel is from what was pointed at, in heights of the picture."""
+    found = cv2.distanceTransform((dots <= 0).astype(np.uint8), cv2.DIST_L2, 5)
+    return np.asarray(found / dots.shape[0], np.float32)
+
+
+def _fit_linear(x: Tensor, label: Tensor, weight: Tensor, decay: float) -> Tensor:
     """Weights of a logistic regression, both classes counting alike; the last is the offset."""
     import torch
     from torch.nn import functional as F
@@ -181,7 +209,7 @@ def _fit_linear(x: Tensor, label: Tensor, weight: Tensor) -> Tensor:
     def loss() -> Tensor:
         solver.zero_grad()
         wrong = F.binary_cross_entropy_with_logits(x @ theta, label, reduction="none")
-        total = (wrong * sides).sum() / 2 + _DECAY * theta[:-1].square().sum()
+        total = (wrong * sides).sum() / 2 + decay * theta[:-1].square().sum()
         total.backward()  # type: ignore[no-untyped-call]  # torch declares it untyped
         return total
 

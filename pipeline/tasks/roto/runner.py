@@ -143,7 +143,7 @@ class RotoRunner:
             "loss": round(loss, 5),
             "flow_quality": round(float(np.mean(quality)), 4),
             **seen,
-            **({"prompted_frames": list(asked), "prompt_credit": round(min(credit.values()), 4)} if asked else {}),
+            **({"prompted_frames": list(asked), "prompt_credit": round(min(credit.values(), default=1.0), 4)} if asked else {}),
         }
 
     def _learn(self, shot: ShotContext, objects: Sequence[str], reading: _Reading, iterations: int) -> float:
