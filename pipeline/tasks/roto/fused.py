@@ -103,7 +103,7 @@ class _Smooth:
 
 
 class _FusedDecoder:
-    """`net.Decoder` asked twice at once: a batch of led and blind."""
+    """`net.Decoder` asked twice at once, a batch of led and unled, or once, led."""
 
     def __init__(self, decoder: Decoder, objects: int) -> None:
         self._objects = objects
@@ -125,7 +125,9 @@ class _FusedDecoder:
         self._last = _Conv(last.weight, last.bias, padding=1)
         self._trust = float(decoder.trust.detach())
 
-    def __call__(self, features: list[Tensor], rgb: Tensor, mattes: Tensor, credit: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, features: list[Tensor], rgb: Tensor, mattes: Tensor, credit: Tensor, unled: bool
+    ) -> tuple[Tensor, Tensor | None]:
         small = [F.avg_pool2d(mattes, 2)]
         for _ in features[1:]:
             small.append(F.avg_pool2d(small[-1], 2))
@@ -133,7 +135,7 @@ class _FusedDecoder:
         for i in reversed(range(len(features))):
             x = self._features[i](features[i])
             led = self._mattes[i](small[i]).add_(x).add_((self._credits[i] @ credit)[:, None, None])
-            x = _batch(led, x)
+            x = _batch(led, x) if unled else led
             if top is not None:
                 x += F.interpolate(self._reduce[i](top), size=x.shape[-2:], mode="bilinear", align_corners=False)
             top = self._smooth[i](x)
@@ -141,9 +143,9 @@ class _FusedDecoder:
         credits = credit[None, :, None, None].expand_as(mattes)
         seen = self._fine_rgb(_quads(rgb - 0.5))
         led = self._fine_prior(_quads(torch.cat([mattes, credits], 1))).add_(seen)
-        fine = self._fine.finish(_batch(led, seen))
+        fine = self._fine.finish(_batch(led, seen) if unled else led)
         answers = F.pixel_shuffle(self._last(self._head(torch.cat([top, fine], 1))), 2)
-        return answers[0] + self._trust * (2 * mattes[0] - 1) * credits[0], answers[1]
+        return answers[0] + self._trust * (2 * mattes[0] - 1) * credits[0], answers[1] if unled else None
 
 
 class FusedNet:
@@ -155,13 +157,15 @@ class FusedNet:
         self._encoder = _FusedEncoder(net.encoder)
         self._decoder = _FusedDecoder(net.decoder, net.objects)
 
-    def answers(self, rgb: Tensor, mattes: Tensor, credit: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, (objects, height, width): led by the mattes, and without them."""
-        return self._decoder(self._encoder(rgb), rgb, mattes, credit)
+    def answers(
+        self, rgb: Tensor, mattes: Tensor, credit: Tensor, *, unled: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits, (objects, height, width): led by the mattes, and without them where `unled` asks for it."""
+        return self._decoder(self._encoder(rgb), rgb, mattes, credit, unled)
 
 
-def _batch(led: Tensor, blind: Tensor) -> Tensor:
-    return torch.cat([led, blind]).contiguous(memory_format=torch.channels_last)
+def _batch(led: Tensor, unled: Tensor) -> Tensor:
+    return torch.cat([led, unled]).contiguous(memory_format=torch.channels_last)
 
 
 def _quads(x: Tensor) -> Tensor:

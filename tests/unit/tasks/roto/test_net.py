@@ -100,6 +100,8 @@ def test_a_net_made_for_answering_gives_the_same_answers(
     prior = torch.cat([mattes, credit[None, :, None, None].expand_as(mattes)], 1)
     with torch.no_grad():
         led, blind = FusedNet(net).answers(rgb, mattes, credit)
+        alone, none = FusedNet(net).answers(rgb, mattes, credit, unled=False)
+        assert blind is not None and none is None and torch.allclose(alone, led, atol=1e-4)
         assert torch.allclose(led, net(rgb, prior)[0], atol=1e-3)
         assert torch.allclose(blind, net(rgb, prior * 0)[0], atol=1e-3)
     assert float((led - blind).abs().max()) > 0.1
@@ -146,10 +148,10 @@ def test_the_unled_answer_may_add_to_a_doubtful_prior_but_take_nothing_away() ->
 
     class Two(FusedNet):
         def answers(
-            self, rgb: torch.Tensor, mattes: torch.Tensor, credit: torch.Tensor
-        ) -> tuple[torch.Tensor, torch.Tensor]:
+            self, rgb: torch.Tensor, mattes: torch.Tensor, credit: torch.Tensor, *, unled: bool = True
+        ) -> tuple[torch.Tensor, torch.Tensor | None]:
             led, blind = 6 * left + 1 * middle - 3, 12 * right - 3 - 6 * left
-            return torch.from_numpy(led[None]), torch.from_numpy(blind[None])
+            return torch.from_numpy(led[None]), torch.from_numpy(blind[None]) if unled else None
 
     net, rgb = Two(RotoNet(1).eval()), texture(1).transpose(2, 0, 1)
     prior = np.maximum(left, middle)[None]
