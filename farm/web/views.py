@@ -13,6 +13,7 @@ from pipeline.frames import FrameRange
 from pipeline.jobs.plan import StepName
 from pipeline.jobs.spec import JobSpec
 from pipeline.parameters import describe
+from pipeline.tasks.definition import CONFIDENCE, Measure
 from pipeline.tasks.registry import task
 
 FRAME_STATE = {ChunkState.SUCCEEDED: "done"}
@@ -254,6 +255,41 @@ def plate_facts(spec: JobSpec) -> tuple[Fact, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """A measure of a version's frames, drawn over the slider."""
+
+    name: str
+    label: str
+    help: str
+    higher_is_better: bool
+    values: Mapping[int, float]
+    top: float
+    """The value at the top of the plot; 0 lies at the bottom."""
+
+    @property
+    def worst(self) -> tuple[int, float]:
+        """The frame that a person should look at first, and its value."""
+        sign = 1 if self.higher_is_better else -1
+        return min(self.values.items(), key=lambda item: (sign * item[1], item[0]))
+
+    def stretches(self, frames: Sequence[int]) -> tuple[str, ...]:
+        """Unbroken stretches as SVG points, over 0 … 1000 by 0 … 100, 0 at the bottom."""
+        found: list[list[str]] = [[]]
+        for place, frame in enumerate(frames):
+            if frame in self.values:
+                height = 100 - 100 * min(max(self.values[frame] / self.top, 0.0), 1.0)
+                found[-1].append(f"{across(place, len(frames)) * 10:.2f},{height:.2f}")
+            elif found[-1]:
+                found.append([])
+        return tuple(" ".join(points) for points in found if points)
+
+
+def across(place: int, count: int) -> float:
+    """Where the frame at `place` of `count` lies over the slider, in percent."""
+    return round(100 * place / (count - 1), 3) if count > 1 else 50.0
+
+
+@dataclass(frozen=True, slots=True)
 class Viewer:
     """A published version's frames, ready to be flipped through."""
 
@@ -264,48 +300,32 @@ class Viewer:
     rate: float
     keys: tuple[int, ...]
     next_key: int | None
-    confidence: Mapping[int, float]
+    curves: tuple[Curve, ...]
+    """Confidence first, where there is one."""
 
     def as_json(self) -> dict[str, Any]:
         """For the page's script."""
-        return {**asdict(self), "confidence": {str(f): c for f, c in self.confidence.items()}}
-
-    @property
-    def lowest(self) -> tuple[int, float] | None:
-        """The frame that the model was least sure of, and how sure it was."""
-        return min(self.confidence.items(), key=lambda item: (item[1], item[0]), default=None)
-
-    @property
-    def curve(self) -> tuple[str, ...]:
-        """Unbroken stretches of the confidence curve as SVG points, over 0 … 1000 by 0 … 100, 0 at the bottom."""
-        stretches: list[list[str]] = [[]]
-        for place, frame in enumerate(self.frames):
-            if frame in self.confidence:
-                height = 100 - 100 * min(max(self.confidence[frame], 0.0), 1.0)
-                stretches[-1].append(f"{self.across(place) * 10:.2f},{height:.2f}")
-            elif stretches[-1]:
-                stretches.append([])
-        return tuple(" ".join(points) for points in stretches if points)
-
-    def across(self, place: int) -> float:
-        """Where the frame at `place` lies over the slider, in percent."""
-        return round(100 * place / (len(self.frames) - 1), 3) if len(self.frames) > 1 else 50.0
+        measures = {
+            c.name: {"label": c.label, "top": c.top, "values": {str(f): round(v, 5) for f, v in c.values.items()}}
+            for c in self.curves
+        }
+        plain = {name: value for name, value in asdict(self).items() if name != "curves"}
+        return {**plain, "measures": measures}
 
     @property
     def marks(self) -> tuple[tuple[int, float], ...]:
         """The keyframes that were given, with where they lie."""
-        return tuple((frame, self.across(place)) for place, frame in enumerate(self.frames) if frame in self.keys)
+        count = len(self.frames)
+        return tuple((frame, across(place, count)) for place, frame in enumerate(self.frames) if frame in self.keys)
 
     @property
     def next_mark(self) -> float | None:
         """Where the frame lies that should be painted next."""
-        return self.across(self.frames.index(self.next_key)) if self.next_key in self.frames else None
+        return across(self.frames.index(self.next_key), len(self.frames)) if self.next_key in self.frames else None
 
 
 def viewer(version: VersionView, spec: JobSpec | None, kinds: Sequence[str]) -> Viewer:
     """A version's viewer. `kinds` are the proxies that lie in its folder; `spec` gives rate and keyframes."""
-    rows = version.report.get("frames", ())
-    confidence = {int(r["frame"]): float(r["confidence"]) for r in rows if r.get("confidence") is not None}
     suggested = version.report.get("next_key")
     rate = spec.plate.plate().rate if spec is not None else None
     return Viewer(
@@ -316,8 +336,36 @@ def viewer(version: VersionView, spec: JobSpec | None, kinds: Sequence[str]) -> 
         rate=float(rate.value) if rate is not None else 24.0,
         keys=() if spec is None else tuple(sorted({key.frame for key in spec.keys})),
         next_key=None if suggested is None else int(suggested),
-        confidence=confidence,
+        curves=_curves(version.report.get("frames", ()), "" if spec is None else spec.task),
     )
+
+
+def _curves(rows: Sequence[Mapping[str, Any]], task_name: str) -> tuple[Curve, ...]:
+    """Every measure that some frame has, with the words of its task where that is installed here."""
+    try:
+        known: Mapping[str, Measure] = {"confidence": CONFIDENCE, **task(task_name).measures}
+    except PipelineError:
+        known = {"confidence": CONFIDENCE}
+    found: dict[str, dict[int, float]] = {}
+    for row in rows:
+        for name, value in _flat({n: v for n, v in row.items() if n != "frame"}):
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                found.setdefault(name, {})[int(row["frame"])] = float(value)
+    curves = []
+    for name, values in found.items():
+        measure = known.get(name, known.get(name.split("_")[0]))
+        highest = max(values.values())
+        curves.append(
+            Curve(
+                name=name,
+                label=measure.label if name in known and measure else name.replace("_", " ").capitalize(),
+                help=measure.help if measure else "",
+                higher_is_better=measure is not None and measure.better == "higher",
+                values=values,
+                top=1.0 if 0 <= highest <= 1 and name == "confidence" else highest if highest > 0 else 1.0,
+            )
+        )
+    return tuple(sorted(curves, key=lambda c: (c.name != "confidence", c.name not in known)))
 
 
 def report_facts(version: VersionView) -> tuple[Fact, ...]:

@@ -430,7 +430,7 @@ def test_the_viewer_flips_frames_by_keys_and_the_picture_really_changes(house: H
     expect_picture(page, 1008, "beauty")
     page.get_by_role("button", name="paint frame 1006 next").click()
     expect_picture(page, 1006, "beauty")
-    expect(page.locator("[data-shown-confidence]")).to_have_text("confidence 0.79")
+    expect(page.locator("[data-shown-measure]")).to_have_text("confidence 0.79")
     assert len(page.locator(".plot .curve").first.get_attribute("points").split()) == 12  # type: ignore[union-attr]
     assert page.locator(".plot .key").count() == 3
     page.keyboard.press("Space")

@@ -17,6 +17,17 @@ export function findViewers() {
   }
 }
 
+/** A measure in as few digits as tell it. */
+const short = (value) => (value === 0 || Math.abs(value) >= 0.01 ? value.toFixed(2) : value.toPrecision(2));
+
+/** A shape for an SVG drawing. */
+function shape(drawing, name, kind, points) {
+  const made = document.createElementNS(drawing.namespaceURI, name);
+  made.setAttribute("class", kind);
+  made.setAttribute("points", points.map((point) => point.map((n) => n.toFixed(2)).join(",")).join(" "));
+  return made;
+}
+
 class Viewer {
   constructor(root) {
     this.root = root;
@@ -30,7 +41,9 @@ class Viewer {
     this.slider = root.querySelector("input[type=range]");
     this.head = root.querySelector(".head");
     this.slider.addEventListener("input", () => this.go(Number(this.slider.value)));
+    this.measure = Object.keys(this.facts.measures)[0];
     root.addEventListener("click", (event) => this.#click(event));
+    root.querySelector("[data-do=measure]")?.addEventListener("change", (event) => this.#draw(event.target.value));
     root.querySelector(".plot").addEventListener("pointerdown", (event) => this.#drag(event));
     document.addEventListener("keydown", (event) => this.#key(event));
     addEventListener("hashchange", () => this.go(Math.max(this.#asked(), 0)));
@@ -79,10 +92,35 @@ class Viewer {
     this.root.dataset.frame = frame;
     this.root.dataset.kind = kind;
     this.root.querySelector("[data-shown-frame]").textContent = frame;
-    const sure = this.facts.confidence[frame];
+    const drawn = this.facts.measures[this.measure];
+    const value = drawn?.values[frame];
     const key = this.facts.keys.includes(frame) ? "keyframe" : "";
-    const text = [sure === undefined ? "" : `confidence ${sure.toFixed(2)}`, key].filter(Boolean).join(" · ");
-    this.root.querySelector("[data-shown-confidence]").textContent = text;
+    const said = value === undefined ? "" : `${drawn.label.toLowerCase()} ${short(value)}`;
+    this.root.querySelector("[data-shown-measure]").textContent = [said, key].filter(Boolean).join(" · ");
+  }
+
+  /** Draw another measure over the slider. */
+  #draw(measure) {
+    this.measure = measure;
+    const { values, top } = this.facts.measures[measure];
+    const last = Math.max(this.facts.frames.length - 1, 1);
+    const stretches = [[]];
+    this.facts.frames.forEach((frame, place) => {
+      const value = values[frame];
+      if (value !== undefined) stretches.at(-1).push([(1000 * place) / last, 100 - 100 * Math.min(Math.max(value / top, 0), 1)]);
+      else if (stretches.at(-1).length) stretches.push([]);
+    });
+    const drawing = this.root.querySelector("[data-curve]");
+    const drawn = stretches.filter((points) => points.length).flatMap((points) => [
+      shape(drawing, "polygon", "area", [[points[0][0], 100], ...points, [points.at(-1)[0], 100]]),
+      shape(drawing, "polyline", "curve", points),
+    ]);
+    drawing.replaceChildren(...drawn);
+    for (const button of this.root.querySelectorAll("[data-worst]")) button.hidden = button.dataset.worst !== measure;
+    const worst = this.root.querySelector(`[data-worst="${measure}"]`);
+    const { label } = this.facts.measures[measure];
+    this.root.querySelector(".plot").setAttribute("aria-label", `${label} per frame, ${worst.textContent}`);
+    this.#label(this.facts.frames[this.at], this.kind);
   }
 
   #picture(frame, kind) {

@@ -189,16 +189,32 @@ def test_the_confidence_curve_breaks_where_a_frame_has_none_and_lies_over_the_sl
     spec = job_spec("1001-1004,1010", keys=({"frame": 1001, "path": "k"}, {"frame": 1010, "path": "k"}))
     view = views.viewer(version(report={"frames": rows, "next_key": 1004}), spec, ("beauty",))
     assert view.frames == (1001, 1002, 1003, 1004, 1010)
-    assert view.curve == ("0.00,0.00 250.00,75.00", "750.00,100.00")
+    (curve,) = view.curves
+    assert curve.stretches(view.frames) == ("0.00,0.00 250.00,75.00", "750.00,100.00")
     assert view.marks == ((1001, 0.0), (1010, 100.0))
     assert view.next_mark == 75.0
-    assert view.lowest == (1004, 0.0)
-    assert view.as_json()["confidence"] == {"1001": 1.0, "1002": 0.25, "1004": 0.0}
+    assert curve.worst == (1004, 0.0)
+    assert view.as_json()["measures"]["confidence"]["values"] == {"1001": 1.0, "1002": 0.25, "1004": 0.0}
+
+
+def test_every_measure_is_drawn_in_its_tasks_words_and_its_worst_frame_is_told() -> None:
+    rows = [
+        {"frame": 1, "patch_error": 0.2, "confidence": 0.5, "flicker": 0.01},
+        {"frame": 2, "patch_error": 0.4, "confidence": 0.9, "flicker": 0.03, "layers": {"matte": 2.0}},
+    ]
+    spec = job_spec("1-2").model_copy(update={"task": "style_transfer"})
+    view = views.viewer(version(frames="1-2", report={"frames": rows}), spec, ())
+    assert [c.name for c in view.curves] == ["confidence", "patch_error", "flicker", "layers_matte"]
+    by_name = {c.name: c for c in view.curves}
+    assert by_name["confidence"].worst == (1, 0.5)
+    assert by_name["patch_error"].label == "Patch error"
+    assert by_name["patch_error"].worst == (2, 0.4)
+    assert by_name["patch_error"].stretches(view.frames) == ("0.00,50.00 1000.00,0.00",)
 
 
 def test_a_version_without_a_report_is_shown_all_the_same() -> None:
     view = views.viewer(version(frames="1001"), None, ())
-    assert (view.curve, view.lowest, view.next_mark, view.across(0)) == ((), None, None, 50.0)
+    assert (view.curves, view.next_mark, views.across(0, 1)) == ((), None, 50.0)
 
 
 def test_a_reports_numbers_are_listed_with_their_units() -> None:
