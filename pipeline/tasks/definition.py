@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from pipeline.errors import TaskError
 from pipeline.parameters import Parameters
@@ -24,6 +24,12 @@ class Bound(BaseModel):
     least: float | None = None
     most: float | None = None
     unless: str = ""
+
+    @model_validator(mode="after")
+    def _can_be_kept(self) -> Self:
+        if self.least is not None and self.most is not None and self.least > self.most:
+            raise ValueError(f"the least, {self.least:g}, is above the most, {self.most:g}")
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -200,6 +200,93 @@ def test_what_is_waited_for_can_be_broken_off_from_another_thread(peer: Peer, cl
     assert client.get("/c") == 2
 
 
+def broken_off(client: Client, unless: Callable[[], bool]) -> float:
+    """Seconds that a request took which nobody wants any more."""
+    started = time.monotonic()
+    with pytest.raises(DispatcherError) as error:
+        client.post("/claim", timeout_s=15, unless=unless)
+    assert error.value.unreachable
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_request_that_nobody_wants_any_more_is_not_sent(peer: Peer, client: Client, kept: bool) -> None:
+    peer.answers = [http(b"1"), 20.0, http(b"2")] if kept else [http(b"2")]
+    if kept:
+        assert client.get("/a") == 1
+        peer.answers.pop(0)
+    client.interrupt()
+    assert broken_off(client, lambda: True) < 1
+    assert len(peer.requests) == kept
+    assert client.post("/b", unless=lambda: False) == 2
+
+
+def test_an_interrupt_that_comes_right_after_the_question_ends_the_request_at_once(peer: Peer, client: Client) -> None:
+    """The last moment: `unless` said to go on, and the request isn't sent yet."""
+    peer.answers = [20.0, http(b"2")]
+    asked: list[bool] = []
+
+    def unless() -> bool:
+        asked.append(True)
+        client.interrupt()
+        return False
+
+    assert broken_off(client, unless) < 1
+    assert len(asked) == 1, "nor is it tried again"
+    peer.answers = [http(b"2")]
+    assert client.get("/b") == 2
+
+
+def test_a_request_that_is_opened_anew_asks_again_whether_it_is_wanted(peer: Peer, client: Client) -> None:
+    peer.answers = [http(b"1"), None, 20.0]
+    assert client.get("/a") == 1
+    answers = [False, True]
+    assert broken_off(client, lambda: answers.pop(0)) < 1
+    assert answers == []
+    assert len(peer.requests) == 2
+
+
+def test_no_moment_is_left_in_which_an_interrupt_is_missed(peer: Peer) -> None:
+    """The flag is set, then the client is interrupted, at any moment of a request: before it, while it connects, after."""
+    peer.answers = [20.0] * 200
+    for round_ in range(60):
+        with Client(peer.url, "secret", timeout_s=15) as client:
+            stopped = threading.Event()
+
+            def stop(
+                client: Client = client, stopped: threading.Event = stopped, wait_s: float = round_ * 5e-5
+            ) -> None:
+                time.sleep(wait_s)
+                stopped.set()
+                client.interrupt()
+
+            thread = threading.Thread(target=stop)
+            thread.start()
+            assert broken_off(client, stopped.is_set) < 5
+            thread.join()
+
+
+def test_a_wanted_request_waits_and_gets_its_answer(peer: Peer, client: Client) -> None:
+    peer.answers = [http(b'{"a": 1}')]
+    assert client.post("/a", {"b": 2}, unless=lambda: False) == {"a": 1}
+
+
+def test_a_picture_comes_as_bytes_and_a_refusal_in_words(peer: Peer, client: Client) -> None:
+    picture = bytes(range(256)) * 3
+    peer.answers = [
+        http(picture),
+        http(b'{"error": "NotFoundError", "message": "no", "hint": "wait"}', 404),
+        http(b"<", 500),
+    ]
+    assert client.get_bytes("/sheet.jpg") == picture
+    assert b"Accept: */*" in peer.requests[0]
+    with pytest.raises(DispatcherError) as error:
+        client.get_bytes("/sheet.jpg")
+    assert (error.value.status, error.value.error, error.value.hint) == (404, "NotFoundError", "wait")
+    with pytest.raises(DispatcherError, match="not JSON"):
+        client.get_bytes("/sheet.jpg")
+
+
 def test_events_are_read_as_they_come(peer: Peer, client: Client) -> None:
     stream = (
         b"retry: 1000\n\n: still here\n\nid: 7\nevent: job\ndata: {\"job\": 1,\ndata: \"state\": \"running\"}\n\n"
