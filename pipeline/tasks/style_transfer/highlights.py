@@ -1,8 +1,8 @@
 """What a painting can't hold of an HDR plate: light above the range and colours outside the gamut, carried over to the result.
 
-A painting ends at 1. With c = clip(plate, 0, 1) in scene-linear light, the rest r = plate − c is added to what was painted,
-scaled by how bright the painting is there against c, at most 1: a lamp painted dark stays a dim lamp, and a plate that is
-painted as it is comes back as it is, to the last highlight.
+A painting mostly ends at 1. With c = clip(plate, 0, max(1, painting)) in scene-linear light, the rest r = plate − c is added
+to what was painted, scaled by how bright the painting is there against c, at most 1: a lamp painted dark stays a dim lamp, one
+painted at its full light isn't lit twice, and a plate that is painted as it is comes back as it is, to the last highlight.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _DARK = np.float32(1e-3)
 """Light below this is as good as none: the ratio is held there."""
 
 
-def carry_highlights(painted: Float, plate: Float, top: float = 1.0) -> Float:
-    """`painted` with the plate's own light beyond 0 … `top`. Both (3, height, width) scene-linear."""
-    held = np.clip(plate, 0, np.float32(top))
+def carry_highlights(painted: Float, plate: Float) -> Float:
+    """`painted` with the plate's own light that lies beyond 0 … 1 and isn't painted. Both (3, height, width) scene-linear."""
+    held = np.clip(plate, 0, np.maximum(painted, 1))
     rest = plate - held
     if not rest.any():
         return painted
