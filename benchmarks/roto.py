@@ -1,6 +1,6 @@
 """Roto on real shots: keys on few frames, scored on all others, with the CPU time that it took.
 
-    python benchmarks/roto.py [--shots blackswan camel dog] [--keys 3] [--iterations 300]
+    python -m benchmarks.roto [--shots blackswan:3 dog:1] [--iterations 300]    (shot:keys)
 
 The plates are made of footage/roto_*/frames (8-bit sRGB) as scene-linear half, as an EXR would hold them, and brought to model space by
 the product's curve. The footage lies in PLATEWRIGHT_DATA, or beside the checkout in ../shared/data; without it this says so and stops.
@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.media.transform import HybridCurve
+from pipeline.memory_shot import CURVE, MemoryShot
 from pipeline.quality.overlap import Score, score_mattes
 from pipeline.tasks.contract import ModelRef
 from pipeline.tasks.roto.definition import RotoParameters
@@ -30,58 +30,20 @@ from pipeline.tasks.roto.runner import RotoRunner
 
 Float = NDArray[np.float32]
 
-CURVE = HybridCurve(peak=1.0)
-DEFAULT_SHOTS = ("blackswan", "camel", "dog")
+DEFAULT_SHOTS = ("blackswan:3", "camel:3", "dog:3", "dance-twirl:5", "dog:1")
 
 
-@dataclass(slots=True)
-class MemoryShot:
-    """A shot held in memory, as a runner's context. `plate`: frame → (3, height, width) scene-linear half."""
+@dataclass(slots=True, kw_only=True)
+class TimedShot(MemoryShot):
+    """A shot in memory that notes when something first moved: the first preview of a frame that nobody painted."""
 
-    parameters: RotoParameters
-    seed: int
-    frames: Sequence[int]
-    keys: Mapping[str, Mapping[int, Float]]
-    folder: Path
-    plate: Mapping[int, NDArray[np.float16]]
-    context: Sequence[int] = ()
-    cuts: Sequence[int] = ()
     began: float = field(default_factory=time.perf_counter)
-    first_preview_s: float | None = None
     first_moved_s: float | None = None
 
-    def at(self, frame: int) -> RotoParameters:
-        """Nothing is keyed here."""
-        return self.parameters
-
-    def linear(self, frame: int) -> Float:
-        """The plate's own pixels."""
-        return self.plate[frame].astype(np.float32)
-
-    def display(self, frame: int, height: int | None = None) -> Float:
-        """Model space, at most `height` lines."""
-        picture = CURVE.forward(self.linear(frame))
-        lines, columns = picture.shape[1:]
-        if height is None or height >= lines:
-            return picture
-        size = (round(columns * height / lines), height)
-        return np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in picture])
-
-    def prefetch(self, frames: Sequence[int], height: int | None = None) -> None:
-        """Nothing to read ahead: the plate is in memory."""
-
-    def progress(self, fraction: float, note: str = "") -> None:
-        """Show that something moves when a person watches."""
-        if sys.stderr.isatty():
-            print(f"\r{fraction:6.1%} {note:40}", end="", file=sys.stderr, flush=True)
-
     def preview(self, frame: int, layers: Mapping[str, Float]) -> None:
-        """Note when the first came, and the first of a frame that nobody painted."""
-        now = time.perf_counter() - self.began
-        if self.first_preview_s is None:
-            self.first_preview_s = now
+        """See ShotContext.preview."""
         if self.first_moved_s is None and all(frame not in painted for painted in self.keys.values()):
-            self.first_moved_s = now
+            self.first_moved_s = time.perf_counter() - self.began
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +97,15 @@ def run_shot(
     runner = RotoRunner()
     runner.load(ModelRef())
     with tempfile.TemporaryDirectory() as folder:
-        shot = MemoryShot(parameters, seed, frames, {"subject": painted}, Path(folder), plate)
+        shot = TimedShot(
+            plate=plate,
+            parameters=parameters,
+            folder=Path(folder),
+            seed=seed,
+            frames=frames,
+            keys={"subject": painted},
+            on_progress=show_progress,
+        )
         began = time.process_time()
         runner.fit(shot)
         fitted = time.process_time()
@@ -150,6 +120,12 @@ def run_shot(
         (ended - fitted) / made * 1000,
         shot.first_moved_s or 0.0,
     )
+
+
+def show_progress(fraction: float, note: str) -> None:
+    """Show that something moves when a person watches."""
+    if sys.stderr.isatty():
+        print(f"\r{fraction:6.1%} {note:40}", end="", file=sys.stderr, flush=True)
 
 
 def print_row(name: str, keys: int, flow: Result, net: Result) -> None:
@@ -185,11 +161,11 @@ def main() -> int:
     """Run and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shots", nargs="+", default=list(DEFAULT_SHOTS))
-    parser.add_argument("--keys", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    missing = [s for s in options.shots if not (data_root() / "footage" / f"roto_{s}").is_dir()]
+    asked = [(name, int(keys or 3)) for name, _, keys in (shot.partition(":") for shot in options.shots)]
+    missing = [s for s, _ in asked if not (data_root() / "footage" / f"roto_{s}").is_dir()]
     if missing:
         print(f"skipped: no footage of {', '.join(missing)} in {data_root()}; set PLATEWRIGHT_DATA to where it lies")
         return 0
@@ -200,13 +176,13 @@ def main() -> int:
         "shot           keys | J     F     J&F   | J     F     J&F   | J     frame    |        | flow     all    ms/frame| moved s"
     )
     nets: list[Score] = []
-    for name in options.shots:
+    for name, keys in asked:
         plate, truth = load_shot(name)
-        flow = run_shot(plate, truth, keys=options.keys, parameters=RotoParameters(iterations=0), seed=options.seed)
+        flow = run_shot(plate, truth, keys=keys, parameters=RotoParameters(iterations=0), seed=options.seed)
         net = run_shot(
-            plate, truth, keys=options.keys, parameters=RotoParameters(iterations=options.iterations), seed=options.seed
+            plate, truth, keys=keys, parameters=RotoParameters(iterations=options.iterations), seed=options.seed
         )
-        print_row(name, options.keys, flow, net)
+        print_row(name, keys, flow, net)
         nets.append(net.score)
     print(f"mean J&F {np.mean([s.jf for s in nets]):.4f} over {len(nets)} shots")
     print(machine())
