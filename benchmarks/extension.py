@@ -4,8 +4,9 @@
 
 Time: the shot ends (or begins) at a frame in its middle, and the next ones are made; eleven ends a shot, eight tails and three heads.
 Space: an eighth of the width is cut off on either side of all frames, and made again on three of them. Between: every fourth frame is
-taken out and made again. PSNR in 8-bit sRGB, grain included, CPU seconds of one thread. The plates are made of footage/roto_*/frames as scene-linear half, as an EXR
-would hold them. The footage lies in PLATEWRIGHT_DATA, or beside the checkout in ../shared/data; without it this says so and stops.
+taken out and made again. PSNR in 8-bit sRGB, grain included, CPU seconds of one thread. The plates are made of footage/roto_*/frames as
+scene-linear half, as an EXR would hold them. The footage lies in PLATEWRIGHT_DATA, or beside the checkout in ../shared/data; without it this says
+so and stops.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""What a fit leaves in its folder: `fit.json`, and `shot.npz` with cameras, what moves, grain and the filled canvases."""
+"""What a fit leaves in its folder: `fit.json`, and `shot.npz` with cameras, what moves, grain, the filled
+canvases, and what a model changed."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,17 @@ class Canvas:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A shot that was looked at. `moving`: frame → (h, w) 0 … 1, what doesn't follow the camera, on the flow's grid; only in space.
-    `sources`: frame → frames it is gathered from, the most telling first."""
+    """A shot that was looked at. `asked`: the frames that are delivered, by scene. `sources`: frame → frames it is gathered from, the most
+    telling first. `moving`: frame → (h, w) 0 … 1, what doesn't follow the camera, on the flow's grid; only in space. `changes`: missing
+    frame → (h, w, 3), what a video model changes about it, small and over the window."""
 
     scenes: tuple[Scene, ...]
+    asked: tuple[frozenset[int], ...]
     sources: Mapping[int, tuple[int, ...]]
     moving: Mapping[int, Float]
     canvases: tuple[Canvas, ...]
     grain: Grain
+    changes: Mapping[int, Float] = field(default_factory=dict)
 
     def scene_of(self, frame: int) -> Scene:
         """The scene that a frame lies in: the fit knows all frames that are delivered. Raises: RunnerError."""
@@ -52,8 +56,6 @@ class Fitted:
             if frame in asked:
                 return scene
         raise RunnerError(f"frame {frame} was not in the fit", "run the fit step again")
-
-    asked: tuple[frozenset[int], ...] = ()
 
 
 def save(folder: Path, fitted: Fitted) -> None:
@@ -71,6 +73,8 @@ def save(folder: Path, fitted: Fitted) -> None:
     for number, canvas in enumerate(fitted.canvases):
         arrays[f"canvas{number}"] = canvas.picture
         arrays[f"canvas{number}_matrix"] = canvas.matrix
+    for frame, change in fitted.changes.items():
+        arrays[f"change{frame}"] = change.astype(np.float16)
     np.savez(folder / _ARRAYS, **arrays)  # type: ignore[arg-type]  # the stub takes the names for allow_pickle
     facts = {
         "schema": SCHEMA,
@@ -78,6 +82,7 @@ def save(folder: Path, fitted: Fitted) -> None:
         "asked": [sorted(asked) for asked in fitted.asked],
         "sources": {str(frame): list(sources) for frame, sources in fitted.sources.items()},
         "moving": sorted(fitted.moving),
+        "changes": sorted(fitted.changes),
         "canvases": [canvas.frame for canvas in fitted.canvases],
         "correlation": fitted.grain.correlation,
     }
@@ -115,4 +120,5 @@ def _unpacked(facts: Mapping[str, Any], arrays: Mapping[str, Any], moving_of: se
     grain = Grain(arrays["levels"], arrays["sigma"], float(facts["correlation"]), arrays["mix"])
     sources = {int(frame): tuple(values) for frame, values in facts["sources"].items()}
     asked = tuple(frozenset(frames) for frames in facts["asked"])
-    return Fitted(scenes, sources, moving, canvases, grain, asked)
+    changes = {frame: arrays[f"change{frame}"].astype(np.float32) for frame in facts["changes"]}
+    return Fitted(scenes, asked, sources, moving, canvases, grain, changes)

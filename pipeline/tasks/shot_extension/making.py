@@ -67,10 +67,7 @@ class Maker:
     def make(self, frame: int) -> FrameResult:
         """A delivered frame. Raises: RunnerError."""
         scene = self._fitted.scene_of(frame)
-        work = self._start(scene, frame)
-        unknown = ~work.known
-        if unknown.any():
-            self._gather(scene, frame, work, unknown)
+        work = self._clean(scene, frame)
         parameters = self._shot.at(frame)
         assert isinstance(parameters, ExtensionParameters)
         made = ~work.plate
@@ -85,6 +82,20 @@ class Maker:
             )
             work.picture = np.where(made[..., None], grained, work.picture)
         return self._result(scene, frame, work, made)
+
+    def clean(self, frame: int) -> Float:
+        """A delivered frame without new grain, (height, width, 3) in model space, over the window. Raises: RunnerError."""
+        return self._clean(self._fitted.scene_of(frame), frame).picture
+
+    def _clean(self, scene: Scene, frame: int) -> _Work:
+        work = self._start(scene, frame)
+        unknown = ~work.known
+        if unknown.any():
+            self._gather(scene, frame, work, unknown)
+        if frame in self._fitted.changes:
+            size = self.layout.window[::-1]
+            work.picture += cv2.resize(self._fitted.changes[frame], size, interpolation=cv2.INTER_LINEAR)
+        return work
 
     def _start(self, scene: Scene, frame: int) -> _Work:
         """The window with what the plate, or motion, puts into it."""

@@ -14,13 +14,14 @@ from pipeline.tasks.contract import ShotContext
 from pipeline.tasks.shot_extension import grain as grain_of
 from pipeline.tasks.shot_extension.camera import Matrix, homography, motion_of, scaling, shift
 from pipeline.tasks.shot_extension.definition import SOURCE_REACH, in_space
-from pipeline.tasks.shot_extension.fill import fill
 from pipeline.tasks.shot_extension.fitted import Canvas, Fitted
 from pipeline.tasks.shot_extension.mosaic import Layout, Source, gather, lay, weigh
 from pipeline.tasks.shot_extension.plan import Scene, chain, choose_sources, near, neighbours, split, usable
 from pipeline.tasks.shot_extension.reading import Reader
 
 Float = NDArray[np.float32]
+Invent = Callable[[Float, NDArray[np.bool_]], Float]
+"""(h, w, 3) in model space and which pixels of it are known (h, w), to the whole picture with the known pixels as they were."""
 
 NEAR = 8
 """Plate frames next to a gap that its frames are made from."""
@@ -39,8 +40,10 @@ _GRAIN_PAIRS = 5
 class Survey:
     """Looks through a shot once. Reads only what the mode needs: the frames next to gaps in time, all of them in space."""
 
-    def __init__(self, shot: ShotContext, reader: Reader) -> None:
+    def __init__(self, shot: ShotContext, reader: Reader, invent: Invent) -> None:
+        """`invent` makes up what no frame shows."""
         self._shot = shot
+        self._invent = invent
         self._reader = reader
         self._wide = in_space(shot.parameters)
         self.size = reader.size
@@ -63,7 +66,7 @@ class Survey:
             for scene, wanted in zip(scenes, asked, strict=True)
             for frame in sorted(wanted)
         }
-        fitted = Fitted(tuple(scenes), sources, moving, (), self._grain(scenes), tuple(asked))
+        fitted = Fitted(tuple(scenes), tuple(asked), sources, moving, (), self._grain(scenes))
         canvases: list[Canvas] = []
         work = [(s, f) for s, wanted in zip(scenes, asked, strict=True) for f in self._canvas_frames(s, wanted)]
         before: Canvas | None = None
@@ -196,7 +199,7 @@ class Survey:
             use = valid & ~known
             picture = np.where(use[..., None], moved, picture).astype(np.float32)
             known |= use
-        return Canvas(frame, fill(picture, known, seed=self._shot.seed), matrix)
+        return Canvas(frame, self._invent(picture, known), matrix)
 
     def _canvas_layout(self, tiny: tuple[int, int]) -> Layout:
         """The canvas round a tiny frame: the window and a margin, in tiny pixels."""
