@@ -57,7 +57,11 @@ def _trimap(submission: Submission) -> Iterator[Fault]:
         )
         return
     if path.suffix.lower() in _SPLINES:
-        yield Fault("parameter trimap", f"{path.name} holds shapes, which have no unknown", "give pictures, or use them as a roto")
+        yield Fault(
+            "parameter trimap",
+            f"{path.name} holds shapes, which have no unknown",
+            "give pictures, or use them as a roto",
+        )
         return
     wanted = _sampled(submission)
     unknown = known = False

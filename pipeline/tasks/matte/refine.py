@@ -19,21 +19,23 @@ Float = NDArray[np.float32]
 _DOUBT = 0.002
 """Variance of a colour's opinion at best: hair of another shade, a ground that changes."""
 _ROUNDS = 2
-_SEPARATE = 0.05
-"""A colour's opinion with this variance is half sure."""
+_DOUBTFUL = 0.05
+"""A colour's opinion with this variance leaves a pixel half in doubt."""
+_UNSURE = 0.25
+"""And a frame whose soft edge has this on average is half sure: neighbours and outline say the rest."""
 _GUIDED_RADIUS = 4.0
 """Of the guided filter, of the edge's width."""
-_BRIGHTEST = 1.5
-"""A guide of a highlight would make every other colour look the same."""
 _SNAP = 1 / 512
 """α this near to 0 or 1 is 0 or 1: no film of subject over the ground, no pinholes in the subject."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refined:
-    """`matte` (height, width) 0 … 1. `sure`: how well the two sides' colours differ in the soft edge, 0 … 1; None when nothing told."""
+    """`matte` (height, width) 0 … 1. `doubt` (height, width) 0 … 1: how little a pixel's own colour says of it; 0 outside the band.
+    `sure`: how well the two sides' colours differ in the soft edge, 0 … 1; None when colours weren't asked."""
 
     matte: Float
+    doubt: Float
     sure: float | None
 
 
@@ -43,12 +45,13 @@ def refine(rgb: Float, prior: Prior) -> Refined:
 
 
 def refine_guided(picture: Float, prior: Prior, edge_px: float) -> Refined:
-    """The matte as a guided filter makes it of the prior. `picture` (height, width, 3) in model space."""
+    """The matte as a guided filter makes it of the prior. `picture` (height, width, 3) in model space, without
+    highlights: beside one every other colour looks the same."""
 
     def filtered(part: Float, inner: Prior) -> Refined:
         rough = np.where(inner.unknown, inner.mean, inner.known)
-        soft = guided(np.clip(part, 0, _BRIGHTEST), rough, max(2, round(_GUIDED_RADIUS * edge_px)))
-        return Refined(snap(np.where(inner.unknown, soft, inner.known)), None)
+        soft = guided(part, rough, max(2, round(_GUIDED_RADIUS * edge_px)))
+        return Refined(snap(np.where(inner.unknown, soft, inner.known)), inner.unknown.astype(np.float32), None)
 
     return _in_bounds(picture, prior, filtered, margin_px=round(2 * _GUIDED_RADIUS * edge_px) + 4)
 
@@ -59,20 +62,21 @@ def _in_bounds(
     """Work on the band's bounding box alone, with room for what lies around it."""
     band = prior.unknown
     if not band.any():
-        return Refined(prior.known.copy(), 1.0)
+        return Refined(prior.known.copy(), np.zeros(band.shape, np.float32), 1.0)
     margin = round(3 * prior.reach_px) + 4 if margin_px is None else margin_px
     x, y, width, height = cv2.boundingRect(band.astype(np.uint8))
     part = np.s_[max(0, y - margin) : y + height + margin, max(0, x - margin) : x + width + margin]
     found = work(np.ascontiguousarray(rgb[part]), prior.cropped(part))
-    matte = prior.known.copy()
-    matte[part] = found.matte
-    return Refined(matte, found.sure)
+    matte, doubt = prior.known.copy(), np.zeros(band.shape, np.float32)
+    matte[part], doubt[part] = found.matte, found.doubt
+    return Refined(matte, doubt, found.sure)
 
 
 def _solved(rgb: Float, prior: Prior) -> Refined:
     band = prior.unknown
     mean, trust = prior.mean[band], 1 / prior.variance[band]
     target, weight, sure = mean, trust, None
+    doubt = band.astype(np.float32)
     if prior.fore.any() and prior.back.any():
         fore, back = (side_of(rgb, side, band, prior.reach_px) for side in (prior.fore, prior.back))
         colours, guess = rgb[band], mean
@@ -82,12 +86,14 @@ def _solved(rgb: Float, prior: Prior) -> Refined:
             weight = np.asarray(trust + heed, np.float32)
             target = np.asarray((trust * mean + heed * seen.alpha) / weight, np.float32)
             guess = np.clip(target, 0, 1)
+        doubt[band] = seen.variance / (seen.variance + np.float32(_DOUBTFUL))
         softness = guess * (1 - guess) + np.float32(1e-6)
-        sure = float(np.average(_SEPARATE / (_SEPARATE + seen.variance), weights=softness))
+        sure = float(np.average(_UNSURE / (_UNSURE + seen.variance), weights=softness))
     goal, pull = np.zeros(band.shape, np.float32), np.zeros(band.shape, np.float32)
     goal[band], pull[band] = target, weight
     noise = closed_form.FINE_NOISE if sure is None else closed_form.NOISE
-    return Refined(snap(closed_form.solve(closed_form.Problem(rgb, prior.known, band, goal, pull, noise))), sure)
+    problem = closed_form.Problem(rgb, prior.known, band, goal, pull, noise)
+    return Refined(snap(closed_form.solve(problem)), doubt, sure)
 
 
 def snap(matte: Float) -> Float:

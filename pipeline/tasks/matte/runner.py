@@ -20,15 +20,14 @@ from pipeline.tasks.matte.definition import MATTE
 from pipeline.tasks.matte.foreground import estimate_foreground
 from pipeline.tasks.matte.refine import refine, refine_guided, snap
 from pipeline.tasks.matte.screen import despill
-from pipeline.tasks.matte.sources import LAYER, Given, given
-from pipeline.tasks.matte.steady import FLOW_HEIGHT, Moment, Steadied, steadied
+from pipeline.tasks.matte.sources import LAYER, Given, given, shown
+from pipeline.tasks.matte.steady import Moment, Steadied, moment, steadied
 
 if TYPE_CHECKING:
     from pipeline.tasks.matte.rvm import Rvm
     from pipeline.tasks.matte.vitmatte import VitMatte
 
 Float = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
 
 PREVIEW_HEIGHT = 270
@@ -38,12 +37,11 @@ _PREVIEWS = 12
 
 @dataclass(frozen=True, slots=True)
 class _Single:
-    """A frame's matte by itself, (height, width); `band`, where it was solved; `sure` as the method says, or None."""
+    """A frame by itself: its matte and picture; `band` (height, width), where it was solved; `sure` as the method says, or None."""
 
-    matte: Float
+    moment: Moment
     band: Bools
     sure: float | None
-    grey: Bytes
 
 
 class MatteRunner:
@@ -89,17 +87,17 @@ class MatteRunner:
         available = set(shot.available)
         frames = [f for f in shot.frames if f in available]
         count = min(_PREVIEWS, len(frames))
-        shown = 0
+        previews = 0
         for place, share in enumerate(_spread(count)):
             frame = frames[round(share * (len(frames) - 1))]
             small = given(shot, frame).scaled(PREVIEW_HEIGHT)
             prior = small.prior()
             if prior is not None:
-                picture = shot.display(frame, PREVIEW_HEIGHT).transpose(1, 2, 0)
+                picture = shown(shot, frame, PREVIEW_HEIGHT).transpose(1, 2, 0)
                 shot.preview(frame, {LAYER: refine_guided(picture, prior, small.edge_px).matte})
-                shown += 1
+                previews += 1
             shot.progress((place + 1) / count, f"preview {place + 1}/{count}")
-        return {"previews": shown, "frames": len(frames)}
+        return {"previews": previews, "frames": len(frames)}
 
     def run(self, shot: ShotContext) -> Iterator[FrameResult]:
         """A result for each frame: the picture is the subject, premultiplied, and `matte.A` its alpha."""
@@ -116,8 +114,7 @@ class MatteRunner:
             if frame not in singles:
                 raise RunnerError(f"frame {frame} has no {_WANTED[here.parameters.source]}", "give one for every frame")
             own = singles[frame]
-            moments = [Moment(singles[f].matte, singles[f].grey) for f in near if f in singles]
-            held = steadied(Moment(own.matte, own.grey), moments, own.band, flow)
+            held = steadied(own.moment, [singles[f].moment for f in near if f in singles], own.band, flow)
             yield _result(shot, frame, here, own, Steadied(snap(held.matte), held.off))
             # A later frame's neighbours begin where this one's did, at the earliest.
             for old in [f for f in singles if f < min(near, default=frame)]:
@@ -134,35 +131,34 @@ class MatteRunner:
 
     def _single(self, shot: ShotContext, frame: int, here: Given) -> _Single | None:
         """A frame's matte by itself; None when the source says nothing about it."""
-        picture = shot.display(frame)
-        grey = FlowEstimator.prepare(_at_most(picture, FLOW_HEIGHT))
+        picture = shown(shot, frame)
         prior = here.prior()
         if self._rvm is not None:
-            return self._recurrent(shot, frame, here, picture, grey)
+            return self._recurrent(shot, frame, here, picture)
         if prior is None:
             return None
         if self._vitmatte is not None:
             matte = snap(self._vitmatte.matte(picture, prior.known, prior.unknown))
-            return _Single(matte, prior.unknown, None, grey)
+            return _Single(moment(matte, prior.unknown.astype(np.float32), picture), prior.unknown, None)
         if here.parameters.method == "guided":
             found = refine_guided(np.ascontiguousarray(picture.transpose(1, 2, 0)), prior, here.edge_px)
         else:
             found = refine(here.rgb, prior)
-        return _Single(found.matte, prior.unknown, found.sure, grey)
+        return _Single(moment(found.matte, found.doubt, picture), prior.unknown, found.sure)
 
-    def _recurrent(self, shot: ShotContext, frame: int, here: Given, picture: Float, grey: Bytes) -> _Single:
+    def _recurrent(self, shot: ShotContext, frame: int, here: Given, picture: Float) -> _Single:
         """RVM's matte; a roto, where there is one, says what is surely subject and what is surely not."""
         assert self._rvm is not None  # asked only then
         before = [f for f in range(frame - here.parameters.steady, frame) if f in set(shot.available)]
         if cuts := [c for c in shot.cuts if c <= frame]:
             before = [f for f in before if f >= max(cuts)]
-        matte = snap(self._rvm.matte([*(shot.display(f) for f in before), picture]))
+        matte = snap(self._rvm.matte([*(shown(shot, f) for f in before), picture]))
         band = (matte > 0) & (matte < 1)
         prior = here.prior() if here.roto is not None else None
         if prior is not None:
             matte = np.where(prior.unknown, matte, prior.known)
             band &= prior.unknown
-        return _Single(matte, band, None, grey)
+        return _Single(moment(matte, band.astype(np.float32), picture), band, None)
 
 
 _WANTED = {"roto": "roto, and the plate has no layer matte", "trimap": "trimap", "screen": "screen"}
@@ -179,7 +175,7 @@ def _result(shot: ShotContext, frame: int, here: Given, own: _Single, held: Stea
     untouched = (alpha >= 1) & (subject == here.rgb).all(-1)
     lit = np.ascontiguousarray((subject * alpha[..., None]).transpose(2, 0, 1), np.float32)
     rgb = np.where(untouched, plate, lit)
-    edge = edge_alignment(alpha, shot.display(frame))
+    edge = edge_alignment(alpha, shown(shot, frame))
     return FrameResult(
         frame=frame,
         layers={LAYER: {"A": alpha}},
@@ -203,12 +199,3 @@ def _spread(count: int) -> list[float]:
     even = [i / (count - 1) for i in range(count)]
     first = [even[0], even[count // 2], even[-1]]
     return list(dict.fromkeys([*first, *even]))
-
-
-def _at_most(picture: Float, height: int) -> Float:
-    """(3, height, width) at no more than so many lines."""
-    lines, columns = picture.shape[1:]
-    if lines <= height:
-        return picture
-    size = (round(columns * height / lines), height)
-    return np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in picture])

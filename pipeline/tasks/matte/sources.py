@@ -23,6 +23,7 @@ LAYER = "matte"
 _CORE_EDGES, _GARBAGE_EDGES = 2.0, 8.0
 """With a screen: so many edge widths inside a roto all is subject, so many outside nothing is."""
 _LEAST_EDGE_PX = 0.5
+_BRIGHTEST = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,12 @@ def given(shot: ShotContext, frame: int) -> Given:
         clean=None if clean is None else np.ascontiguousarray(clean.transpose(1, 2, 0)),
         hair=_hair(shot, frame, parameters),
     )
+
+
+def shown(shot: ShotContext, frame: int, height: int | None = None) -> Float:
+    """(3, height, width) in model space as an eye or a net takes it: 0 … 1.5, and no NaN. Above that a highlight would make every edge
+    beside it look flat."""
+    return np.clip(np.nan_to_num(shot.display(frame, height), nan=0.0), 0, _BRIGHTEST)
 
 
 def _hair(shot: ShotContext, frame: int, parameters: MatteParameters) -> Bools | None:

@@ -97,3 +97,18 @@ def greenscreen(*, blur: float = 0.0) -> Composite:
     return composite(
         1, blur=blur, ground=np.asarray(np.float32(GREEN) * np.broadcast_to(light, (HEIGHT, WIDTH, 3)), np.float32)
     )
+
+
+def enlarged(made: Composite, times: int) -> Composite:
+    """The same, so many times as large; rotos stay hard."""
+
+    def big(plane: Float) -> Float:
+        if plane.ndim == 3:
+            return np.stack([big(p) for p in plane])
+        return np.asarray(cv2.resize(plane, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC), np.float32)
+
+    parts = [{f: big(p) for f, p in part.items()} for part in (made.rgb, made.fore, made.alpha, made.roto)]
+    large = Composite(*parts)
+    large.alpha = {f: np.clip(a, 0, 1) for f, a in large.alpha.items()}
+    large.roto = {f: (r > 0.5).astype(np.float32) for f, r in large.roto.items()}
+    return large
