@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable
@@ -71,8 +72,11 @@ class _Keyed(click.FloatRange):
 
 def _curve_keys(text: str) -> dict[str, float]:
     """`1001:0,1024:1` as frame → number. Raises: ValueError."""
-    pairs = (pair.rsplit(":", 1) for pair in text.split(","))
-    return {str(int(frame)): float(number) for frame, number in pairs}
+    pairs = [pair.rsplit(":", 1) for pair in text.split(",")]
+    keys = {str(int(frame)): float(number) for frame, number in pairs}
+    if len(keys) < len(pairs) or not all(map(math.isfinite, keys.values())):
+        raise ValueError("a frame is there twice, or has no finite value")
+    return keys
 
 
 class _Strokes(click.ParamType[Any]):
@@ -223,8 +227,8 @@ def request_body(definition: TaskDefinition, given: dict[str, Any]) -> dict[str,
     )
     body.update({name: given[name] for name in plain if given.get(name) is not None})
     body.update({name: _absolute(given[name]) for name in ("plate", "cut", "out") if given.get(name) is not None})
-    if os.sep in (body.get("model") or "") or Path(body.get("model") or "").suffix:
-        body["model"] = _absolute(body["model"])
+    if body.get("model"):
+        body["model"] = _weights(body["model"])
     if given.get("keys"):
         body["keys"] = _keys(given["keys"])
     if given.get("wedges"):
@@ -247,8 +251,11 @@ def _wedge(definition: TaskDefinition, texts: tuple[str, ...]) -> dict[str, list
             known = ", ".join(sorted(entries))
             faults.append(Fault(f"--wedge {text}", "is not NAME=V1,V2", f"names: {known}, model"))
             continue
+        if name in out:
+            faults.append(Fault(f"--wedge {text}", f"names {name} again", "give all its values at once"))
+            continue
         if name == "model":
-            out[name] = [_absolute(v) if os.sep in v else v for v in values.split(",")]
+            out[name] = [_weights(value) for value in values.split(",")]
             continue
         kind = Kind(entries[name]["kind"])
         control = CONTROLS[kind](entries[name])
@@ -286,6 +293,11 @@ def _keys(texts: tuple[str, ...]) -> list[dict[str, Any]]:
     if faults:
         raise SubmissionRefused(faults)
     return keys
+
+
+def _weights(text: str) -> str:
+    """A model's name as it is, the path of one absolute."""
+    return _absolute(text) if os.sep in text or Path(text).suffix else text
 
 
 def _absolute(path: str) -> str:
