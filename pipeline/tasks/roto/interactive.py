@@ -138,10 +138,12 @@ def _by_features(
     real = cells(np.ones((height, width))) > 0.5
     inside = cells(allowed) > 0.5
     told = cells(dots > 0) - cells(dots < 0)
+    answers: list[Tensor] = []
     if prompts.on or prompts.strokes:
-        answer = _from_points(x, cells(_distance(dots)), told, inside, real)
-    else:
-        answer = _from_box(x, prompts.box, (lines, columns), told, inside, real)
+        answers.append(_from_points(x, cells(_distance(dots)), told, inside, real))
+    if prompts.box is not None:
+        answers.append(_from_box(x, prompts.box, (lines, columns), told, inside, real))
+    answer = torch.stack(answers).mean(0)
     grid = answer.reshape(lines, columns).numpy()
     large = cv2.resize(grid, (columns * _STRIDE, lines * _STRIDE), interpolation=cv2.INTER_LINEAR)
     return np.asarray(large[:height, :width], np.float32)
@@ -160,7 +162,7 @@ def _from_points(x: Tensor, far: Tensor, told: Tensor, inside: Tensor, real: Ten
     return answer * torch.exp(-((far / _FADE) ** 2) / 2) * inside
 
 
-def _from_box(x: Tensor, box: Box | None, shape: tuple[int, int], told: Tensor, inside: Tensor, real: Tensor) -> Tensor:
+def _from_box(x: Tensor, box: Box, shape: tuple[int, int], told: Tensor, inside: Tensor, real: Tensor) -> Tensor:
     """What is in the box and unlike what is outside of it: a first guess from the box's middle, then self-training."""
     import torch
 
@@ -178,10 +180,10 @@ def _from_box(x: Tensor, box: Box | None, shape: tuple[int, int], told: Tensor, 
     return answer
 
 
-def _middle(box: Box | None, lines: int, columns: int) -> tuple[Float, Float]:
+def _middle(box: Box, lines: int, columns: int) -> tuple[Float, Float]:
     """Label and weight of each cell before anything was learned: all of the box, its corners hardly."""
     y, x = np.mgrid[:lines, :columns].astype(np.float32) + np.float32(0.5)
-    x0, y0, x1, y1 = (v / _STRIDE for v in box or (0, 0, columns * _STRIDE, lines * _STRIDE))
+    x0, y0, x1, y1 = (v / _STRIDE for v in box)
     inside = (x > x0) & (x < x1) & (y > y0) & (y < y1)
     out = ((2 * x - x0 - x1) / max(x1 - x0, 1e-3)) ** 2 + ((2 * y - y0 - y1) / max(y1 - y0, 1e-3)) ** 2
     weight = np.where(inside, np.clip(1.2 - out, 0.1, None), 1.0)
