@@ -26,9 +26,10 @@ _LEAST_MARGIN = 64 / 480
 """The same, at least, as a part of the picture's height."""
 _SEEN = 0.2
 """A prior counts from here."""
-_LOST_QUALITY = 0.2
+_LOST_QUALITY = 0.7
 _LOST_AREA = 0.2
-"""Motion has lost an object below this expected overlap, or below this part of its smallest key's area."""
+"""Motion has lost an object below this expected overlap, or below this part of its smallest key's area. With less overlap most
+mattes run out of the box, and looking twice costs more than looking everywhere at once."""
 
 _SURE = 0.955
 """A prior of this expected overlap leads alone; the net is then asked once."""
