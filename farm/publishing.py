@@ -80,6 +80,7 @@ def publish_take(assignment: Assignment, spec: JobSpec, report: Reporter) -> dic
             windows=take.windows(plate),
             missing=FrameRange.parse(spec.missing),
             bounds=spec.bounds,
+            painted=definition.keys_min is not None,
             splines=definition.splines(definition.parameters.model_validate(take.parameters)),
             cuts=spec.cuts,
             quality=quality,

@@ -15,7 +15,8 @@ from farm.records import WorkFacts
 from farm.settings import FarmSettings
 from pipeline.errors import Fault, PipelineError, SubmissionRefused, fault_of
 from pipeline.jobs.plan import Step, plan
-from pipeline.jobs.spec import Defaults, JobRequest, JobSpec, SubmissionFacts, resolve
+from pipeline.jobs.resolve import Defaults, resolve
+from pipeline.jobs.spec import JobRequest, JobSpec, SubmissionFacts
 from pipeline.naming import FolderTemplate, version_of
 from pipeline.parameters import Kind, describe
 from pipeline.paths import allowed_path

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -30,6 +31,7 @@ from pipeline.inputs import (
     inspect_spline_key,
     picture_files,
 )
+from pipeline.jobs.resolve import frames_to_deliver
 from pipeline.jobs.spec import (
     FaultText,
     InputSpec,
@@ -40,7 +42,6 @@ from pipeline.jobs.spec import (
     SubmissionFacts,
     TakeFacts,
     TakeRequest,
-    frames_to_deliver,
 )
 from pipeline.media.audio import envelope
 from pipeline.media.image import read_image
@@ -56,6 +57,7 @@ from pipeline.tasks.contract import ModelRef
 from pipeline.tasks.intake import Submission, TaskCheck
 from pipeline.tasks.registry import task
 
+_MOST_RECORD_BYTES = 64 << 20
 _MATTE_SHARE = 1.25
 """A published frame's size over the plate's own, with its matte and proxies: what the output must have room for."""
 
@@ -120,6 +122,7 @@ class _Intake:
             keys=keys,
             takes=takes,
             hashes=hashes,
+            address={} if plate is None else _address_of(plate),
             faults=tuple(dict.fromkeys(self.faults)),
             warnings=tuple(dict.fromkeys(self.warnings)),
         )
@@ -361,3 +364,17 @@ class _Intake:
             check_output(self.root, needed_bytes=needed)
         except PipelineError as error:
             self._fault(error, "out")
+
+
+def _address_of(plate: Plate) -> dict[str, str]:
+    """Show, sequence and shot of a plate that is one of our versions, as the record beside it says; nothing for any other."""
+    path = plate.pattern.folder / f"{plate.pattern.head.rstrip('.')}.json"
+    try:
+        if path.stat().st_size > _MOST_RECORD_BYTES:
+            return {}
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not record["schema"].startswith("platewright.provenance/"):
+            return {}
+        return {name: str(record["shot"][name]) for name in ("show", "sequence", "shot") if record["shot"].get(name)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}

@@ -233,7 +233,7 @@ def report(publication: Publication) -> dict[str, Any]:
     }
     return {
         "frames": frames,
-        "next_key": next_key(doubts, _keyed(request.record)),
+        "next_key": next_key(doubts, _keyed(request.record)) if request.painted else None,
         "shapes": publication.shapes,
         "flicker": {
             layer: {"score": round(flicker.score, 4), "worst": flicker.worst}

@@ -59,6 +59,8 @@ class PublishRequest:
     """Frame → what it depends on, as `pipeline.jobs.keys` has it: a later version links frames whose key is the same."""
     reused: FrameRange = field(default_factory=FrameRange)
     """Frames that are an earlier version's, bit for bit."""
+    painted: bool = True
+    """Whether the task works from frames that an artist paints: then the report names the next one to paint."""
     splines: float | None = None
     """Intersection over union at which mattes are written as editable shapes too; None writes none."""
     cuts: tuple[int, ...] = ()

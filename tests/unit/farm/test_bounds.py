@@ -11,7 +11,7 @@ import pytest
 
 from farm.bounds import read_bounds
 from farm.settings import FarmSettings, SettingsError
-from pipeline.jobs.spec import bounds_for
+from pipeline.jobs.resolve import bounds_for
 from pipeline.tasks.definition import Bound
 
 

@@ -12,19 +12,8 @@ from pydantic import ValidationError
 from pipeline.edit.context import EditContext
 from pipeline.errors import Fault, SubmissionRefused
 from pipeline.frames import FrameRange
-from pipeline.jobs.spec import (
-    Defaults,
-    FaultText,
-    JobRequest,
-    JobSpec,
-    KeyRequest,
-    KeySpec,
-    PlateSpec,
-    SubmissionFacts,
-    TakeSpec,
-    frames_to_deliver,
-    resolve,
-)
+from pipeline.jobs.resolve import Defaults, frames_to_deliver, resolve
+from pipeline.jobs.spec import FaultText, JobRequest, JobSpec, KeyRequest, KeySpec, PlateSpec, SubmissionFacts, TakeSpec
 from pipeline.layer import Layer
 from pipeline.parameters import Kind, Parameters, parameter
 from pipeline.plate import FramePattern, Plate, Window

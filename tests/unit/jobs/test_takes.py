@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pipeline.edit.context import EditContext
 from pipeline.errors import Fault, PublishError, SubmissionRefused
 from pipeline.frames import FrameRange
+from pipeline.jobs.resolve import Defaults, bounds_for, frames_to_deliver, resolve
 from pipeline.jobs.spec import (
     MOST_TAKES,
-    Defaults,
     InputSpec,
     JobRequest,
     JobSpec,
@@ -22,9 +22,6 @@ from pipeline.jobs.spec import (
     PlateSpec,
     SubmissionFacts,
     TakeFacts,
-    bounds_for,
-    frames_to_deliver,
-    resolve,
 )
 from pipeline.parameters import Kind, Parameters, parameter
 from pipeline.plate import Window
