@@ -51,7 +51,7 @@ class MatteParameters(Parameters):
     method: Literal["closed_form", "guided"] = parameter(
         "closed_form",
         group="Edge",
-        help="How the edge is found: solved for hair, or by a guided filter, which is rougher and takes a third of the time.",
+        help="How the edge is found: solved for hair, or by a guided filter, which is rougher and takes half the time.",
     )
     edge: float = parameter(
         3.0,

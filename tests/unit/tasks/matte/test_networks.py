@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def test_tiles_overlap_and_end_with_the_picture() -> None:
     for length in (769, 1080, 2160, 3840):
         starts = _starts(length)
         assert starts[0] == 0 and starts[-1] + 768 == length
-        assert all(b - a <= 768 - 128 for a, b in zip(starts, starts[1:], strict=False))
+        assert all(b - a <= 768 - 128 for a, b in pairwise(starts))
 
 
 def test_tiles_leave_no_seam(vitmatte: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +106,7 @@ def test_nothing_of_rvms_memory_crosses_a_cut(rvm: Path, clip: Composite, tmp_pa
 def test_other_models_are_refused(tmp_path: Path, rvm: Path) -> None:
     with pytest.raises(PipelineError):
         loaded(models.classifier_onnx(tmp_path / "classifier.onnx"))
-    with pytest.raises(ModelError, match="rvm.onnx|not"):
+    with pytest.raises(ModelError, match=r"takes \['pixels'\]"):
         loaded(models.classifier_onnx(tmp_path / "again.onnx"), "rvm-onnx")
     with pytest.raises(ModelError):
         MatteRunner().load(ModelRef(path=rvm, sha256="0" * 64, family="rvm-onnx"))
