@@ -276,7 +276,7 @@ def test_cells_of_the_strip_follow_the_work(house: House) -> None:
     worker.preview(1006)
     expect(page.locator("#preview")).to_have_attribute("data-frame", "1006")
     expect(page.locator("#thumbs .thumb")).to_have_count(2)
-    page.wait_for_function("document.getElementById('preview').naturalWidth === 64")
+    expect(page.locator("#preview")).to_have_js_property("naturalWidth", 64)
     worker.complete()
     expect(cells(page, "waiting")).to_have_count(12)
     worker.claim()
@@ -435,7 +435,7 @@ def test_the_viewer_flips_frames_by_keys_and_the_picture_really_changes(house: H
     assert page.locator(".plot .key").count() == 3
     page.keyboard.press("Space")
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
-    page.wait_for_function("Number(document.querySelector('.viewer').dataset.frame) !== 1006")
+    expect(page.locator(".viewer")).not_to_have_attribute("data-frame", "1006")
     assert said == []
 
 
