@@ -19,7 +19,7 @@ from pipeline.colorspace import interop_id
 from pipeline.curves import AudioCurve, Curve, KeyedCurve
 from pipeline.edit.context import EditContext
 from pipeline.edit.otio_in import edit_context, read_timeline
-from pipeline.errors import ModelError, ParameterError, PipelineError, fault_of
+from pipeline.errors import ModelError, ParameterError, PipelineError, PlateError, fault_of
 from pipeline.frames import FrameRange, FrameRangeError
 from pipeline.inputs import (
     SPLINES,
@@ -94,6 +94,10 @@ class _Intake:
                 missing = frames - available
                 beside = self._beside(frames, available) if missing else FrameRange()
                 read = (frames - missing) | beside
+                self._who_makes(missing)
+                if not read:
+                    message = f"has none of the frames {frames}, nor any that is near enough to make them of"
+                    raise PlateError(f"{text} {message}", f"on disk are {available}")
             found = inspect_plate(text, frames=read, colorspace=self._colorspace())
             plate, source_space = found.plate, found.source_colorspace
             if frames:
@@ -145,6 +149,14 @@ class _Intake:
         before = [f for f in available if f < frames.first][-reach:] if reach else []
         after = [f for f in available if f > frames.last][:reach] if reach else []
         return FrameRange.of(before + after)
+
+    def _who_makes(self, missing: FrameRange) -> None:
+        """All takes deliver the same frames: one that makes none can't be beside one that does."""
+        for take, parameters, _ in self.asked if missing else ():
+            if parameters is not None and not self.definition.extends(parameters):
+                message = f"the plate lacks the frames {missing}, which this take doesn't make"
+                hint = "submit it by itself, or ask for frames that the plate has"
+                self.faults.append(FaultText(where=f"take {take.name}", message=message, hint=hint))
 
     def _frames(self, edit: EditContext | None, available: FrameRange) -> FrameRange:
         try:
