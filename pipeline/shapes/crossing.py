@@ -13,7 +13,7 @@ from pipeline.shapes.raster import STEPS, Array, flatten
 _ROUNDS = 60
 _STRAIGHTEN = 8
 """Rounds of shortening handles before vertices are gathered."""
-THOROUGH = (STEPS, 10, 48)
+THOROUGH = (STEPS, 10, 23, 64)
 """Flattenings that a shape must pass before it is handed out: a crossing may hide between the edges of one."""
 
 
@@ -26,7 +26,7 @@ def crossing_segments(control: Array, steps: int = STEPS) -> NDArray[np.int64]:
     low = np.minimum(start.min(1), end.min(1))
     high = np.maximum(start.max(1), end.max(1))
     meets = (low[:, None] <= high[None]).all(-1) & (low[None] <= high[:, None]).all(-1)
-    first, second = np.nonzero(np.triu(meets))
+    first, second = np.nonzero(np.triu(meets) & ~_too_straight(control))
     a, b = start[first][:, :, None], start[second][:, None]
     da, db = end[first][:, :, None] - a, end[second][:, None] - b
     away = b - a
@@ -44,6 +44,32 @@ def crossing_segments(control: Array, steps: int = STEPS) -> NDArray[np.int64]:
     return np.stack([first[found], second[found]], 1)
 
 
+def _too_straight(control: Array) -> NDArray[np.bool_]:
+    """(segments, segments): the same or neighbours, and turning by less than half a circle together, so that they can't meet again.
+
+    A curve turns no more than its control polygon does.
+    """
+    count = len(control)
+    following = np.roll(control, -1, 0)
+    hull = np.stack([control[:, 0], control[:, 2], following[:, 1], following[:, 0]], 1)
+    legs = np.diff(hull, axis=1).reshape(-1, 2)
+    after = np.roll(legs, -1, 0)
+    turn = np.abs(
+        np.arctan2(legs[:, 0] * after[:, 1] - legs[:, 1] * after[:, 0], (legs * after).sum(1))
+    )
+    length = np.linalg.norm(legs, axis=1)
+    turn = np.where((length > 1e-6) & (np.roll(length, -1) > 1e-6), turn, np.pi).reshape(count, 3)
+    own = turn[:, 0] + turn[:, 1]
+    both = own + turn[:, 2] + np.roll(own, -1)
+    straight = np.zeros((count, count), np.bool_)
+    number = np.arange(count)
+    straight[number, number] = own < 3.0
+    if count > 2:
+        following_number = (number + 1) % count
+        straight[number, following_number] = straight[following_number, number] = both < 3.0
+    return straight
+
+
 def crosses(control: Array, flattenings: tuple[int, ...] = (STEPS,)) -> bool:
     """Whether an outline crosses itself in any of the flattenings."""
     return any(len(crossing_segments(control, steps)) > 0 for steps in flattenings)
@@ -51,7 +77,7 @@ def crosses(control: Array, flattenings: tuple[int, ...] = (STEPS,)) -> bool:
 
 def uncross(control: Array, flattenings: tuple[int, ...] = THOROUGH) -> Array:
     """The outline without its crossings: handles of the segments concerned shrink until those run straight; if that isn't
-    enough, the vertices of the smaller loop are gathered where it closes. Always ends: each gathering leaves fewer corners."""
+    enough, the vertices of the shorter loop are laid on the line that closes it. Always ends: each time fewer corners are left."""
     control = control.copy()
     last = np.zeros(0, np.int64)
     for number in range(_ROUNDS):
@@ -86,15 +112,20 @@ def _way(vertices: Array) -> float:
 
 
 def _gather(control: Array, first: int, second: int) -> None:
-    """Vertices after `first` up to `second`, or the others when their way is shorter, move to one point and lose their handles."""
+    """Vertices after `first` up to `second`, or the others when their way is shorter, move onto the straight line between
+    their neighbours, evenly: numbers that a file rounds can't bring a loop back."""
     count = len(control)
     loop = np.arange(first + 1, second + 1)
     rest = np.arange(second + 1, first + 1 + count) % count
     if len(loop) == 0:
-        loop = np.array([first, (first + 1) % count])
+        loop = np.array([(first + 1) % count])
     elif len(rest) and _way(control[rest, 0]) < _way(control[loop, 0]):
         loop = rest
-    control[loop, :3] = control[loop, 0].mean(0)
     before, after = (loop[0] - 1) % count, (loop[-1] + 1) % count
-    _shorten(control, np.array([before, loop[-1]]))
-    control[before, 2], control[after, 1] = control[before, 0], control[after, 0]
+    start, end = control[before, 0], control[after, 0]
+    share = (np.arange(len(loop)) + 1) / (len(loop) + 1)
+    step = (end - start) / (len(loop) + 1)
+    control[loop, :3] = (start + share[:, None] * (end - start))[:, None]
+    control[loop, 1] -= step / 3
+    control[loop, 2] += step / 3
+    control[before, 2], control[after, 1] = start + step / 3, end - step / 3

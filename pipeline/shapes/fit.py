@@ -41,6 +41,11 @@ _LEAST_AREA = 30.0
 """Square pixels on 480 lines below which an outline is dust."""
 _SEARCH_POINTS = 40
 """Vertices among which pinches are looked for."""
+_PIECE = 16
+"""Frames of the runs that an outline is cut into when one run needs too many keys."""
+_KEYED_ENOUGH = 0.35
+_CLOSE = 0.8
+"""With a key on every frame: the share of what the bar leaves that the worst frame may miss."""
 _SPENT = 0.5
 """Of what the fits themselves miss, how much counts against the room that the bar leaves to in-betweens."""
 
@@ -169,19 +174,62 @@ def _fit_section(
     size = section.mattes[0].shape
     flow = Flow(section.small, section.greys if has_pictures else None, lines=size[0])
     tracks = follow(section.outlines, flow)
+    best: _Attempt | None = None
+    for longest in (len(section.frames), _PIECE):
+        if longest < len(section.frames) or best is None:
+            attempt = _attempt(section, tracks, flow, longest, bar, most_points, few_keys)
+            if best is None or attempt.better_than(best):
+                best = attempt
+        if best.good(bar):
+            break
+    assert best is not None
+    for one in best.found:
+        one.frames = section.frames
+    return best.found, tracks
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """Shapes of a section with how they do: frames below the bar, share of keys, the worst frame."""
+
+    found: list[Fitted]
+    below: int
+    keyed: float
+    worst: float
+    few_keys: bool
+
+    def good(self, bar: float) -> bool:
+        """Whether a second way need not be tried."""
+        if self.few_keys:
+            return self.below == 0 and self.keyed <= _KEYED_ENOUGH
+        return self.worst >= 1 - _CLOSE * (1 - bar)
+
+    def better_than(self, other: _Attempt) -> bool:
+        """Fewer frames below the bar; then clearly fewer keys, or a better worst frame."""
+        if self.below != other.below:
+            return self.below < other.below
+        return self.keyed < 0.9 * other.keyed if self.few_keys else self.worst > other.worst
+
+
+def _attempt(
+    section: _Section, tracks: Tracks, flow: Flow, longest: int, bar: float, most_points: int, few_keys: bool
+) -> _Attempt:
+    """All tracks fitted and keyed, in runs of at most `longest` frames: what turns or folds keeps its limbs for a while only."""
     found: list[Fitted] = []
-    for track in tracks.kept:
-        for part in _parts(track, flow, size, most_points):
-            found.append(_fit_part(section, track, part, flow, most_points, len(found)))
+    for whole in tracks.kept:
+        for track in whole.pieces(longest):
+            for part in _parts(track, flow, section.mattes[0].shape, most_points):
+                found.append(_fit_part(section, track, part, flow, most_points, len(found)))
     if not found:
-        return [], tracks
+        return _Attempt([], 0, 0.0, 1.0, few_keys)
     canvas = Canvas([matte > 127 for matte in section.mattes], [one.subtract for one in found])
     reducer = Reducer(canvas, [one.keyed for one in found], bar)
     if few_keys:
         reducer.run(_room(reducer, section, found, bar))
-    for one in found:
-        one.frames = section.frames
-    return found, tracks
+    iou = [canvas.iou(index) for index in range(len(section.frames))]
+    spent = sum(one.keyed.motion.frames for one in found)
+    keyed = sum(len(one.keyed.keys) for one in found) / spent
+    return _Attempt(found, sum(value < bar for value in iou), keyed, min(iou), few_keys)
 
 
 def _parts(track: Track, flow: Flow, size: tuple[int, int], most_points: int) -> list[Part]:

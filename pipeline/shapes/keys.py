@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pipeline.shapes.crossing import THOROUGH, crosses, uncross
 from pipeline.shapes.motion_layer import from_layer, to_layer
 from pipeline.shapes.raster import Array
 from pipeline.shapes.solve import STEADY, Equations, Samples, equations, solve, unknowns
@@ -20,6 +21,7 @@ _REACH = 64
 """Frames that two keys may lie apart."""
 _PATIENCE = 4
 """Failures in a row after which no longer step is tried."""
+_MENDS = 6
 _RIDGE_FRAMES = 0.02
 """How much of a frame's own equations holds a key to where it was."""
 
@@ -70,6 +72,12 @@ def moving(samples: Sequence[Samples], fits: Array, maps: Array) -> Moving:
     ]
     length = np.array([one.weight.sum() for one in samples])
     own = rounded(to_layer(maps, fits))
+    for _ in range(_MENDS):  # what is simple may cross again once it is rounded
+        placed = from_layer(maps, own)
+        bad = [f for f in range(len(own)) if crosses(placed[f], THOROUGH)]
+        if not bad:
+            break
+        own[bad] = rounded(to_layer(maps[bad], np.stack([uncross(placed[f]) for f in bad])))
     return Moving(samples, from_layer(maps, own), own, maps, systems, length)
 
 

@@ -14,8 +14,10 @@ from pipeline.shapes.canvas import Canvas, Cut
 from pipeline.shapes.crossing import THOROUGH, crosses, uncross
 from pipeline.shapes.keys import Moving, Pull, between, settle, shortest
 from pipeline.shapes.motion_layer import to_layer
-from pipeline.shapes.raster import Array
+from pipeline.shapes.raster import STEPS, Array
 
+_DENSE = 0.8
+"""Share of keyed frames above which a shape is keyed on all: the few that would be left open help nobody."""
 _MARGIN = 0.001
 """Above the bar, for what rounding of a file's numbers may cost."""
 _ROUNDS = 40
@@ -80,14 +82,14 @@ class Reducer:
             self._thin(shape)
         self._repair()
         for shape in self._shapes:
-            if len(shape.keys) > 0.8 * shape.motion.frames and shape.motion.frames > 2:
+            if len(shape.keys) > _DENSE * shape.motion.frames and shape.motion.frames > 2:
                 self.bake(shape)
+            shape.baked = shape.motion.frames > 2 and len(shape.keys) == shape.motion.frames
 
     def bake(self, shape: Keyed) -> None:
         """A key on every frame, with the frame's own fit."""
         shape.keys = list(range(shape.motion.frames))
         shape.points = shape.motion.own.copy()
-        shape.baked = True
         self.redraw(shape)
 
     def uncrossed(self, shape: Keyed) -> None:
@@ -186,7 +188,9 @@ class Reducer:
             drawn = self._drawn(shape, frames, controls, 0.01 if attempt == 0 else 0.004)
             if drawn is None:
                 return False
-            if not self._pull(shape, frames, controls, pulls, attempt):
+            if not self._pull(shape, frames, controls, pulls, attempt) and not self._pull(
+                shape, frames, controls, pulls, attempt, THOROUGH
+            ):
                 drawn = self._drawn(shape, frames, controls, 0.0)
                 if drawn is None:
                     return False
@@ -210,15 +214,20 @@ class Reducer:
 
     @staticmethod
     def _pull(
-        shape: Keyed, frames: Sequence[int], controls: Array, pulls: dict[int, Pull], attempt: int
+        shape: Keyed,
+        frames: Sequence[int],
+        controls: Array,
+        pulls: dict[int, Pull],
+        attempt: int,
+        flattenings: tuple[int, ...] = (STEPS,),
     ) -> bool:
         """Where outlines cross themselves, note what would end it, stronger each time. False when none does."""
         found = False
         for frame, control in zip(frames, controls, strict=True):
-            if not crosses(control, THOROUGH):
+            if not crosses(control, flattenings):
                 continue
             found = True
-            simple = uncross(control)
+            simple = uncross(control, flattenings)
             moved = np.linalg.norm(simple - control, axis=-1) > 1e-6
             strength = shape.motion.length_px[frame] / len(control) * _PULL * 2.0**attempt
             goal = to_layer(shape.motion.maps[frame : frame + 1], simple[None])[0]

@@ -87,11 +87,15 @@ def equations(samples: Samples, control: Array, tidy: Tidiness) -> Equations:
     even = bernstein(np.tile(np.arange(PER_SEGMENT) / PER_SEGMENT, count))
     along = (even[:, :, None] * tangent[:, None]).reshape(-1, 8)
     along_target = (tangent * samples.points).sum(1)
-    matrix, right = np.zeros((count, 8, 8)), np.zeros((count, 8))
-    pull = samples.weight * tidy.tangent**2
-    for which, block, value, weight in ((segment, rows, target, samples.weight), (own, along, along_target, pull)):
-        np.add.at(matrix, which, block[:, :, None] * block[:, None] * weight[:, None, None])
-        np.add.at(right, which, block * (value * weight)[:, None])
+    # Rows lie in their own segment or a neighbour: sums by segment as products with a 0/1 matrix.
+    member = (segment == np.arange(count)[:, None]) * samples.weight
+    products = (rows[:, :, None] * rows[:, None]).reshape(-1, 64)
+    matrix = (member @ products).reshape(count, 8, 8)
+    right = member @ (rows * target[:, None])
+    pull = (samples.weight * tidy.tangent**2).reshape(count, PER_SEGMENT, 1)
+    tied = along.reshape(count, PER_SEGMENT, 8)
+    matrix += (tied * pull).transpose(0, 2, 1) @ tied
+    right += (tied * pull * along_target.reshape(count, PER_SEGMENT, 1)).sum(1)
     matrix += tidy.handle**2 * _handle_block() * (samples.weight.sum() / count)
     return Equations(matrix, right, rows, segment, target, samples.weight)
 
@@ -117,10 +121,9 @@ def _nearest(points: Array, control: Array, own: Index) -> tuple[Index, Array]:
 def dense(matrix: Array, right: Array, ids: Index) -> tuple[Array, Array]:
     """Blocks to one system (6 · points)."""
     size = len(ids) * 6
-    whole, side = np.zeros((size, size)), np.zeros(size)
-    np.add.at(whole, (ids[:, :, None], ids[:, None]), matrix)
-    np.add.at(side, ids, right)
-    return whole, side
+    cells = (ids[:, :, None] * size + ids[:, None]).ravel()
+    whole = np.bincount(cells, matrix.ravel(), size * size).reshape(size, size)
+    return whole, np.bincount(ids.ravel(), right.ravel(), size)
 
 
 def solve(matrix: Array, right: Array, start: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -19,8 +20,8 @@ _LONGEST_GAP = 3
 """Frames that an outline may be away and still be itself."""
 _SHORT_LIFE = 3
 """An outline of fewer frames is noise, unless it is large."""
-_LARGE = 0.004
-"""Share of the matte's area above which even one frame counts."""
+_LARGE, _LARGE_HOLE = 0.004, 0.015
+"""Shares of the matte's area above which even one frame counts."""
 
 
 @dataclass(slots=True)
@@ -37,6 +38,15 @@ class Track:
     def end(self) -> int:
         """First index after it."""
         return self.start + len(self.rings)
+
+    def pieces(self, longest: int) -> list[Track]:
+        """Itself in even runs of at most `longest` frames."""
+        count = -(-len(self.rings) // longest)
+        edges = [round(k * len(self.rings) / count) for k in range(count + 1)]
+        return [
+            Track(self.start + a, self.hole, self.rings[a:b], self.areas[a:b], self.shown[a:b])
+            for a, b in pairwise(edges)
+        ]
 
     def add(self, ring: Ring) -> None:
         """It goes on."""
@@ -62,7 +72,7 @@ def follow(found: Sequence[Sequence[Ring]], flow: Flow) -> Tracks:
     kept, dropped, closed = [], [], 0
     for track in tracks:
         share = max(a / max(total[track.start + i], 1.0) for i, a in enumerate(track.areas))
-        if sum(track.shown) >= _SHORT_LIFE or share > _LARGE or len(found) < _SHORT_LIFE:
+        if sum(track.shown) >= _SHORT_LIFE or share > (_LARGE_HOLE if track.hole else _LARGE) or len(found) < _SHORT_LIFE:
             kept.append(track)
         else:
             closed += track.hole
@@ -110,16 +120,20 @@ def _bridge(tracks: list[Track], flow: Flow) -> tuple[list[Track], int]:
         for later in tracks:
             gap = later.start - early.end
             if later.hole == early.hole and 1 <= gap <= _LONGEST_GAP:
+                # Where it vanishes the flow may be lost: then it goes on as it went.
                 moved = flow.carry(early.rings[-1], early.end - 1, later.start)
-                overlap = polygon_overlap(moved, later.rings[0])
+                coasting = early.rings[-1] + _velocity(early) * (gap + 1)
+                overlap = max(polygon_overlap(guess, later.rings[0]) for guess in (moved, coasting))
                 if overlap >= _SAME_HOLE:
                     options.append((overlap, id(later), later))
         if not options:
             number += 1
             continue
         later = max(options)[2]
-        for index in range(early.end, later.start):
-            early.rings.append(flow.advect(early.rings[-1], index - 1, index))
+        gap = later.start - early.end
+        last, way = early.rings[-1], later.rings[0].mean(0) - early.rings[-1].mean(0)
+        for number_away in range(1, gap + 1):
+            early.rings.append(last + way * (number_away / (gap + 1)))
             early.areas.append(0.0)
             early.shown.append(False)
         early.rings += later.rings
@@ -128,6 +142,14 @@ def _bridge(tracks: list[Track], flow: Flow) -> tuple[list[Track], int]:
         tracks = [track for track in tracks if track is not later]
         joined += early.hole
     return tracks, joined
+
+
+def _velocity(track: Track) -> Array:
+    """Pixels a frame that its middle moved over its last few frames."""
+    back = min(3, len(track.rings) - 1)
+    if back == 0:
+        return np.zeros(2)
+    return np.asarray((track.rings[-1].mean(0) - track.rings[-1 - back].mean(0)) / back)
 
 
 def polygon_overlap(a: Array, b: Array) -> float:
