@@ -21,7 +21,7 @@ from pipeline.errors import RunnerError
 from pipeline.parameters import Box
 from pipeline.quality.overlap import region_similarity
 from pipeline.tasks.contract import ShotContext
-from pipeline.tasks.roto.layers import WORKING_HEIGHT, small
+from pipeline.tasks.roto.layers import MATTE, WORKING_HEIGHT, small
 from pipeline.tasks.roto.prompts import Prompts, check_prompts, prompted_object
 from pipeline.tasks.roto.refine import enlarge
 
@@ -86,12 +86,14 @@ def keyed_by(
             continue
         rgb = np.clip(shot.display(frame, WORKING_HEIGHT), 0, 1)
         lines, columns = rgb.shape[1:]
-        matte, credit = key_of(rgb, asked.scaled(columns / width, lines / height), encoder)
+        there = asked.scaled(columns / width, lines / height)
+        shot.preview(frame, {MATTE: small(_drawn(there, lines, columns))})
+        matte, credit = key_of(rgb, there, encoder)
         if matte.max() < 0.5:
             raise RunnerError(f"nothing was found where frame {frame} was pointed at", "draw strokes, or paint a key")
         made[frame] = enlarge(matte, height, width)
         credits.append(credit)
-        shot.preview(frame, {"matte": small(matte)})
+        shot.preview(frame, {MATTE: small(matte)})
     own = dict(shot.keys.get(name, {}))
     keys = {**shot.keys, name: {**own, **made}}
     return cast(ShotContext, _Keyed(shot, keys)), {} if own else {name: min(credits)}
@@ -274,6 +276,12 @@ def _dots(prompts: Prompts, height: int, width: int) -> NDArray[np.int8]:
         line = np.array(stroke, np.float32).round().astype(np.int32)[:, None]
         cv2.polylines(on, [line], False, 1, radius)
     return on.astype(np.int8) - off.astype(np.int8)
+
+
+def _drawn(prompts: Prompts, height: int, width: int) -> Float:
+    """The prompts as a picture, to show at once: dots and strokes solid, the box a haze."""
+    haze = 0.3 * _allowed(prompts.box, height, width) if prompts.box else np.zeros((height, width))
+    return np.asarray(np.maximum(haze, _dots(prompts, height, width) > 0), np.float32)
 
 
 def _allowed(box: tuple[float, float, float, float] | None, height: int, width: int) -> NDArray[np.bool_]:

@@ -100,7 +100,7 @@ class RotoRunner:
         asked = asked_of(shot, parameters)
         if self._sam2 is not None:
             return follow(self._sam2, shot, asked)
-        seen = {} if self._saliency is None else look_at(self._saliency, shot)
+        seen = {} if self._saliency is None else look_at(self._saliency, shot, asked)
         if self._saliency is not None and not shot.keys:
             return seen
         credit: Mapping[str, float] = {}

@@ -98,11 +98,13 @@ def _painted(shot: ShotContext, objects: Sequence[str], frame: int) -> dict[str,
     return {n: shot.keys[n][frame] for n in objects if frame in shot.keys.get(n, {})}
 
 
-def look_at(saliency: Saliency, shot: ShotContext) -> Facts:
+def look_at(saliency: Saliency, shot: ShotContext, prompts: Mapping[int, Prompts]) -> Facts:
     """A fit by a saliency model: how it wants its pictures is found out on the keys, and the first frame is shown.
 
-    Raises: RunnerError, Cancelled.
+    Raises: RunnerError (prompts, which such a model can't take), Cancelled.
     """
+    if prompts:
+        raise RunnerError("a saliency model takes no points, boxes or strokes", "give keys, which limit what it finds")
     began = time.perf_counter()
     frames = list(shot.frames)
     first = min((f for keys in shot.keys.values() for f in keys), default=frames[0])

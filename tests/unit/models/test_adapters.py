@@ -71,6 +71,19 @@ def test_kohyas_names_are_placed_too(house: Path, base: ModelFacts, tmp_path: Pa
                 inspect_lora(tmp_path / "o.safetensors", base)
 
 
+@pytest.mark.parametrize("outer", ["", "text_model."])
+def test_a_text_encoders_layers_are_found_under_both_their_names(base: ModelFacts, tmp_path: Path, outer: str) -> None:
+    layer = f"text_encoder.{outer}encoder.layers.0.self_attn.q_proj"
+    for width, taken in ((32, True), (768, False)):
+        halves = {"lora_A": np.zeros((4, width), np.float32), "lora_B": np.zeros((width, 4), np.float32)}
+        save_file({f"{layer}.{half}.weight": t for half, t in halves.items()}, tmp_path / "t.safetensors")
+        if taken:
+            inspect_lora(tmp_path / "t.safetensors", base)
+        else:
+            with pytest.raises(ModelError, match="takes 768"):
+                inspect_lora(tmp_path / "t.safetensors", base)
+
+
 def test_what_is_no_lora_is_refused(house: Path, base: ModelFacts, tmp_path: Path) -> None:
     for tensors, reason in (
         ({"unet.conv_in.weight": np.zeros((2, 2), np.float32)}, "no LoRA that can be placed"),

@@ -135,6 +135,9 @@ def test_a_box_is_enough_for_a_roto_without_any_other_model(runner: RotoRunner, 
     facts = runner.fit(shot)
     assert facts["prompted_frames"] == [1001]
     assert facts["prompt_credit"] <= 1
+    frame, asked = shot.previews[0]
+    assert frame == 1001
+    assert asked["matte"][24, 30] > 0 == asked["matte"][60, 90], "the box itself is shown first"
     results = {r.frame: r for r in runner.run(shot)}
     truth = standing().mattes["ball"]
     for frame, result in results.items():

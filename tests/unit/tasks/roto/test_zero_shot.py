@@ -258,6 +258,11 @@ def test_keys_limit_what_a_saliency_model_finds(salient: RotoRunner, tmp_path: P
     assert region_similarity(results[1003], scene.mattes["ball"][1003]) > 0.6
 
 
+def test_a_saliency_model_takes_no_prompts(salient: RotoRunner, tmp_path: Path) -> None:
+    with pytest.raises(RunnerError, match="takes no points"):
+        salient.fit(shot_of(shining(2), tmp_path, POINTED))
+
+
 def test_the_keys_tell_how_a_model_wants_its_pictures(tmp_path: Path) -> None:
     """Pictures divided by their peak and those left alone differ, where the peak is far below 1."""
     scene = shining(2)
