@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from farm.wire import Assignment
-from pipeline.errors import PublishError
+from pipeline.errors import PipelineError, PublishError
 from pipeline.frames import FrameRange
-from pipeline.jobs.spec import JobSpec
+from pipeline.inputs import digest_of
+from pipeline.jobs.spec import JobSpec, TakeSpec
 from pipeline.plate_shot import Reporter
 from pipeline.provenance import record
 from pipeline.publish.run import publish
@@ -65,6 +67,9 @@ def publish_take(assignment: Assignment, spec: JobSpec, report: Reporter) -> dic
             "every chunk was skipped: there is nothing to publish", "cancel the job, or retry its chunks"
         )
     skipped = [f"frames {asked - frames} were skipped"] if len(frames) < len(asked) else []
+    changed = changed_inputs(take)
+    if changed:
+        skipped.append(f"what {', '.join(changed)} leads to was changed after the job was submitted")
     published = publish(
         PublishRequest(
             version=version,
@@ -75,7 +80,7 @@ def publish_take(assignment: Assignment, spec: JobSpec, report: Reporter) -> dic
             added_layers=tuple(layers),
             changed_rgb=changes,
             makes_alpha=alpha,
-            content_keys=keys,
+            content_keys={} if changed else keys,
             reused=reused,
             windows=take.windows(plate),
             missing=FrameRange.parse(spec.missing),
@@ -115,6 +120,23 @@ def publish_take(assignment: Assignment, spec: JobSpec, report: Reporter) -> dic
         "report": {**published.report, "fit": fit, "warnings": [*spec.warnings, *skipped, *published.warnings]},
         "timings": {**timings, "publish_s": round(time.monotonic() - started, 3)},
     }
+
+
+def changed_inputs(take: TakeSpec) -> list[str]:
+    """Parameters whose files aren't those any more that the job was submitted with: what was made of them has no key."""
+    return [
+        name
+        for name, found in take.inputs.items()
+        if name not in take.weights and not _as_submitted(Path(found.path), found.digests)
+    ]
+
+
+def _as_submitted(path: Path, digests: Mapping[str, str]) -> bool:
+    folder = path if path.is_dir() else path.parent
+    try:
+        return all(digest_of(folder / file) == digest for file, digest in digests.items())
+    except PipelineError:
+        return False
 
 
 def _proxies(said: dict[str, Any]) -> ProxySettings | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -26,9 +27,14 @@ class KeyedCurve(_Text):
     keys: dict[int, float] = Field(min_length=1, max_length=MOST_KEYS)
     interpolation: Literal["linear", "smooth", "hold"] = "linear"
 
+    @cached_property
+    def in_order(self) -> list[int]:
+        """The keyed frames, rising."""
+        return sorted(self.keys)
+
     def at(self, frame: int) -> float:
         """The value on a frame."""
-        frames = sorted(self.keys)
+        frames = self.in_order
         place = bisect_right(frames, frame)
         if place == 0:
             return self.keys[frames[0]]

@@ -182,6 +182,8 @@ def sidecar(publication: Publication) -> dict[str, Any]:
     digests = {frame: facts.digest for frame, facts in publication.facts.items()}
     listed = "\n".join(f"{frame} {digests[frame]}" for frame in sorted(digests))
     timeline = timeline_path(request.version).name
+    # Keys tell of the plate as it was submitted: frames that were made of another must not be taken for its.
+    replaced = any(facts.replaced for facts in publication.facts.values())
     made = {
         **request.record,
         "schema": SCHEMA,
@@ -198,7 +200,7 @@ def sidecar(publication: Publication) -> dict[str, Any]:
         "content": {
             "digest": hashlib.sha256(listed.encode()).hexdigest(),
             "frames": digests,
-            "keys": {frame: key for frame, key in request.content_keys.items() if frame in digests},
+            "keys": {frame: key for frame, key in request.content_keys.items() if frame in digests and not replaced},
             "reused": str(request.reused),
             "made": {
                 "layers": request.added_layers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import pytest
@@ -68,8 +69,17 @@ def test_a_curve_keeps_to_the_range_that_is_checked_against_the_bounds(curve: Ke
 
 
 @given(curves)
-def test_a_curve_survives_its_json(curve: KeyedCurve) -> None:
+def test_a_curve_survives_its_json_and_being_asked(curve: KeyedCurve) -> None:
+    curve.at(1001)
     assert read_curve(curve.model_dump(mode="json")) == curve
+
+
+def test_a_long_curve_over_a_long_shot_is_sampled_at_once() -> None:
+    """The dispatcher samples it while somebody waits for the answer."""
+    curve = KeyedCurve(keys={frame * 3: float(frame % 7) for frame in range(10_000)})
+    started = time.process_time()
+    assert len({curve.at(frame) for frame in range(20_000)}) > 7
+    assert time.process_time() - started < 2
 
 
 @given(values, values, st.dictionaries(st.integers(0, 99), st.floats(0, 1), max_size=9))

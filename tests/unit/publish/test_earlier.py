@@ -132,6 +132,22 @@ def test_a_version_from_before_there_were_keys_has_nothing_to_offer(bench) -> No
     assert earlier_frames(version(bench, 2)) == {}
 
 
+def test_frames_made_of_another_plate_than_was_submitted_have_no_key(bench, hashes) -> None:
+    """Their keys tell of the plate as it was: were it put back, these frames would be taken for its."""
+    brighter = replace(plate_frame(1003).parts[0], header={"owner": "a newer render", **_stamps(1003)})
+    write_frame(bench.request.plate.pattern.path(1003), Frame((brighter,)))
+    made = replace(brighter, channels={**brighter.channels, "matte.A": bench.made(1003).main.channels["matte.A"]})
+    write_frame(bench.request.produced[1003], Frame((made,)))
+    bench.ask(content_keys=KEYS, input_hashes=hashes)
+    assert any("1003 were replaced" in warning for warning in bench.run().warnings)
+    assert earlier_frames(version(bench, 2)) == {}
+
+
+def _stamps(frame: int) -> dict[str, Any]:
+    header = plate_frame(frame).parts[0].header
+    return {name: header[name] for name in ("framesPerSecond", "timeCode", "colorInteropID", "chromaticities")}
+
+
 # Taking one over
 
 
