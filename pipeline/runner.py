@@ -64,7 +64,7 @@ def run_fit(
         facts: dict[str, Any] = {"reused": True, "seconds": 0.0}
         (folder / STEP_REPORT).write_text(json.dumps(facts, sort_keys=True))
         return facts
-    fit_key = keys.of_fit()
+    fit_key = keys.of_fit
     for other in others:
         known = _facts_of(other)
         if fit_key is not None and known.get("fit_key") == fit_key and _link_fit(other, folder):

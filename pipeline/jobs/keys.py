@@ -28,7 +28,8 @@ class ContentKeys:
 
     A key holds the task, the weights, the seed, the parameters as they are on the frame, the plate's frame and the context
     that its runner may read, what masks and other plates show on these, and the versions of what computes. Where a fit
-    decides the frames (`TaskDefinition.learns`), it holds every frame of the plate and every keyframe too.
+    decides the frames (`TaskDefinition.learns`), it holds the fit's key too, and so every frame of the plate; what may be
+    keyed over frames no fit goes by, so that changing one key of a curve makes only the frames anew that it reaches.
     """
 
     def __init__(self, spec: JobSpec, take: TakeSpec, definition: TaskDefinition) -> None:
@@ -42,36 +43,40 @@ class ContentKeys:
     def of(self, frame: int) -> str | None:
         """A frame's key; None when something that it depends on was not looked at when the job was submitted."""
         hashes = self._spec.input_hashes
-        reads = self._reads(frame)
-        if any(read not in hashes for read in reads):
+        near = self._near(frame)
+        if any(read not in hashes for read in near) or (self._whole_shot and self.of_fit is None):
             return None
-        own = {
-            "frame": frame,
-            "reads": {str(read): hashes[read] for read in reads},
-            "values": {name: values.get(frame) for name, values in self._take.curves.items()},
-            "inputs": self._inputs([frame, *reads]),
-        }
-        text = json.dumps([self._common, own], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        shown = [frame, *near]
+        return _digest(
+            self._common,
+            {
+                "frame": frame,
+                "fit": self.of_fit if self._whole_shot else None,
+                "reads": {str(read): hashes[read] for read in near},
+                "values": {n: [values.get(f) for f in shown] for n, values in self._take.curves.items()},
+                "inputs": self._inputs(shown),
+            },
+        )
 
+    @cached_property
     def of_fit(self) -> str | None:
         """The key of the take's fit: takes with the same one share it. None as of a frame."""
         hashes = self._spec.input_hashes
         if any(frame not in hashes for frame in self._readable):
             return None
         seen = for_fit(self._definition.parameters.model_validate(self._take.parameters)).model_dump(mode="json")
-        own = {
-            "fit": {name: value for name, value in seen.items() if name not in self._paths},
-            "reads": {str(frame): hashes[frame] for frame in self._readable},
-            "inputs": {name: found.digests for name, found in self._take.inputs.items()},
-            "range": self._spec.frames,
-        }
-        common = {name: value for name, value in self._common.items() if name not in ("parameters", "curves")}
-        return hashlib.sha256(json.dumps([common, own], sort_keys=True).encode()).hexdigest()[:32]
+        return _digest(
+            {name: value for name, value in self._common.items() if name != "parameters"},
+            {
+                "fit": {name: value for name, value in seen.items() if name not in self._paths},
+                "reads": {str(frame): hashes[frame] for frame in self._readable},
+                "inputs": {name: found.digests for name, found in self._take.inputs.items()},
+                "range": self._spec.frames,
+            },
+        )
 
-    def _reads(self, frame: int) -> Sequence[int]:
-        if self._whole_shot:
-            return self._readable
+    def _near(self, frame: int) -> Sequence[int]:
+        """The plate's frames that a runner may read for this one: itself and its context."""
         left, right = bisect_left(self._readable, frame), bisect_right(self._readable, frame)
         near = self._readable[max(0, left - self._reach) : right + self._reach]
         cuts = sorted(self._spec.cuts)
@@ -83,7 +88,7 @@ class ContentKeys:
         out: dict[str, dict[str, str]] = {}
         for name, found in self._take.inputs.items():
             by_frame = self._kinds.get(name) in (Kind.MASK, Kind.PLATE) and len(found.digests) > 1
-            count = found.digests if not by_frame or self._whole_shot else _of_frames(found, frames)
+            count = found.digests if not by_frame else _of_frames(found, frames)
             out[name] = {file: found.digests[file] for file in count}
         return out
 
@@ -113,14 +118,16 @@ class ContentKeys:
             "model": [take.model.name, take.model.family, take.model.sha256, take.weights],
             "seed": take.seed,
             "parameters": parameters,
-            "curves": take.curves if self._whole_shot else None,
             "windows": [take.data_window, take.display_window],
             "plate": plate,
             "codec": spec.codec,
             "cuts": spec.cuts,
-            "range": spec.frames if self._whole_shot else None,
             "keys": [[k.object, k.frame, k.hash] for k in spec.keys],
         }
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _of_frames(found: InputSpec, frames: Iterable[int]) -> list[str]:

@@ -225,18 +225,18 @@ def test_whatever_a_chunk_lets_a_frame_read_is_in_its_key(
             may_read = [f for f in sorted(here) if f < frame][-reach:] if reach else []
             may_read += [f for f in sorted(here) if f > frame][:reach]
             may_read += [frame] if frame not in missing else []
-            assert set(may_read) <= set(content._reads(frame)), (frame, chunk)
+            assert set(may_read) <= set(content._near(frame)), (frame, chunk)
 
 
 # Curves and inputs
 
 
-def test_a_curve_counts_by_its_value_on_the_frame() -> None:
+def test_a_curve_counts_by_its_values_on_the_frame_and_its_context() -> None:
     flat = {frame: 0.5 for frame in EVERY}
     before = spec_of(take_of(curves={"amount": flat}))
     after = spec_of(take_of(curves={"amount": {**flat, 1004: 0.75}}))
-    assert changed(before, after) == {1004}
-    assert changed(before, after, LEARNING) == EVERY, "what learns the shot may have learnt from it"
+    assert changed(before, after) == {1003, 1004, 1005}
+    assert changed(before, after, LEARNING) == {1003, 1004, 1005}, "no fit goes by what may be keyed"
     assert changed(spec_of(), before) == EVERY
 
 
@@ -315,12 +315,12 @@ def test_takes_that_differ_in_what_no_fit_sees_share_its_key() -> None:
 
     def key(seed: int = 5, **given_: Any) -> str | None:
         take = TakeSpec(index=0, name="t", seed=seed, parameters={**Fitting().model_dump(), **given_})
-        return ContentKeys(spec_of(take), take, definition).of_fit()
+        return ContentKeys(spec_of(take), take, definition).of_fit
 
     assert key() == key(soft=3.0) == key(clean=False)
     assert len({key(), key(steps=11), key(seed=6)}) == 3
     spec = spec_of(input_hashes={**HASHES, 1005: "new"})
     take = TakeSpec(index=0, name="t", seed=5, parameters=Fitting().model_dump())
-    assert ContentKeys(spec, take, definition).of_fit() != key()
+    assert ContentKeys(spec, take, definition).of_fit != key()
     unseen = spec_of(input_hashes={})
-    assert ContentKeys(unseen, take, definition).of_fit() is None
+    assert ContentKeys(unseen, take, definition).of_fit is None
