@@ -141,9 +141,9 @@ def _read_points(rows: list[Mapping[str, Any]], width: int, height: int) -> tupl
         raise ShapeError("a point of the mask isn't co, handle_left, handle_right of two numbers", "export it again")
     pixels = from_blender(at, width, height)
     longer = max(width, height)
-    return tuple(
-        Point(
-            *(float(v) for v in (*p[0], *(p[1] - p[0]), *(p[2] - p[0]))), float(row.get("feather", 0.0)) * longer
-        )
-        for p, row in zip(pixels, rows, strict=True)
-    )
+    found = []
+    for (co, left, right), row in zip(pixels, rows, strict=True):
+        into, out = left - co, right - co
+        soft = float(row.get("feather", 0.0)) * longer
+        found.append(Point(*(float(v) for v in (*co, *into, *out, soft))))
+    return tuple(found)

@@ -57,11 +57,11 @@ class Canvas:
         top, bottom, left, right = box
         matte = np.zeros((bottom - top, right - left), np.float32)
         for key in self._order:
-            one = cuts.get(key)
-            if one is None or one.area.size == 0:
+            held = cuts.get(key)
+            if held is None or held.area.size == 0:
                 continue
-            area = one.area.astype(np.float32)
-            part = matte[one.top - top :, one.left - left :][: area.shape[0], : area.shape[1]]
+            area = held.area.astype(np.float32)
+            part = matte[held.top - top :, held.left - left :][: area.shape[0], : area.shape[1]]
             if self._subtracts[key]:
                 part *= 1 - area
             else:

@@ -38,17 +38,15 @@ def rings(matte: Float, *, least_area: float = 30.0) -> list[Ring]:
     cut = cv2.copyMakeBorder(matte[top:bottom, left:right], _PAD, _PAD, _PAD, _PAD, cv2.BORDER_CONSTANT, value=0)
     smooth = cv2.GaussianBlur(cut, (0, 0), _SMOOTH)
     doubled = cv2.resize(smooth, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
-    contours, nesting = cv2.findContours(
-        (doubled > 0.5).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
-    )
+    contours, nesting = cv2.findContours((doubled > 0.5).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     found = []
-    for contour, links in zip(contours, nesting[0] if nesting is not None else (), strict=True):
+    for contour, links in zip(contours, () if nesting is None else nesting[0], strict=True):
         area = cv2.contourArea(contour) / 4
         if area < least_area:
             continue
         points = (contour[:, 0].astype(np.float64) + 0.5) / 2 - 0.5
         points = _settle(_round_off(resample(points, 0.5, most=20000)), smooth)
-        points = resample(points, SPACING_PX) + (left - _PAD + 0.5, top - _PAD + 0.5)
+        points = resample(points, SPACING_PX) + np.array([left - _PAD + 0.5, top - _PAD + 0.5])
         if signed_area(points) < 0:
             points = points[::-1].copy()
         found.append(Ring(points, bool(links[3] >= 0), float(area)))

@@ -54,9 +54,7 @@ def _too_straight(control: Array) -> NDArray[np.bool_]:
     hull = np.stack([control[:, 0], control[:, 2], following[:, 1], following[:, 0]], 1)
     legs = np.diff(hull, axis=1).reshape(-1, 2)
     after = np.roll(legs, -1, 0)
-    turn = np.abs(
-        np.arctan2(legs[:, 0] * after[:, 1] - legs[:, 1] * after[:, 0], (legs * after).sum(1))
-    )
+    turn = np.abs(np.arctan2(legs[:, 0] * after[:, 1] - legs[:, 1] * after[:, 0], (legs * after).sum(1)))
     length = np.linalg.norm(legs, axis=1)
     turn = np.where((length > 1e-6) & (np.roll(length, -1) > 1e-6), turn, np.pi).reshape(count, 3)
     own = turn[:, 0] + turn[:, 1]

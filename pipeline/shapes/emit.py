@@ -44,15 +44,15 @@ def emit(
         shapes.append(_shape(one, title, name, scale))
         layers.append(_layer(one, f"{title}_motion", scale))
     height, width = size
-    return ShapeSet(
-        width=width, height=height, frames=frames, shapes=tuple(shapes), layers=tuple(layers), rate=rate
-    )
+    return ShapeSet(width=width, height=height, frames=frames, shapes=tuple(shapes), layers=tuple(layers), rate=rate)
 
 
 def _shape(one: Fitted, title: str, name: str, scale: float) -> Shape:
     keyed = one.keyed
     own = one.frames[keyed.start : keyed.start + keyed.motion.frames]
-    keys = {own[k]: _points(points / scale, one.feather / scale) for k, points in zip(keyed.keys, keyed.points, strict=True)}
+    keys = {
+        own[k]: _points(points / scale, one.feather / scale) for k, points in zip(keyed.keys, keyed.points, strict=True)
+    }
     away = [frame for frame, shown in zip(own, keyed.shown, strict=True) if not shown]
     return Shape(
         name=title,

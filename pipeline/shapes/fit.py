@@ -154,7 +154,7 @@ def _read(section: _Section, matte: Float, picture: Float | None) -> float:
     if picture is not None:
         grey = picture if picture.ndim == 2 else np.tensordot(np.array((0.299, 0.587, 0.114), np.float32), picture, 1)
         section.greys.append(cv2.resize(grey.astype(np.float32), small, interpolation=cv2.INTER_AREA))
-    return scale
+    return float(scale)
 
 
 def _dropped(track: Track, reason: str, frames: Sequence[int], scale: float) -> Dropped:
@@ -271,9 +271,7 @@ def _room(reducer: Reducer, section: _Section, found: Sequence[Fitted], bar: flo
     return np.asarray(np.maximum(0.0, (1 - bar) - _SPENT * (1 - best)) * area / length)
 
 
-def _verify(
-    shapes: ShapeSet, truths: Mapping[int, NDArray[np.uint8]]
-) -> tuple[dict[int, float], tuple[int, ...]]:
+def _verify(shapes: ShapeSet, truths: Mapping[int, NDArray[np.uint8]]) -> tuple[dict[int, float], tuple[int, ...]]:
     """The finished shapes against the mattes: intersection over union by frame, and frames with an outline that crosses itself."""
     iou, crossing = {}, []
     for frame, truth in truths.items():

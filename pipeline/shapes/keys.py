@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.shapes.crossing import THOROUGH, crosses, uncross
 from pipeline.shapes.motion_layer import from_layer, to_layer
@@ -67,9 +68,7 @@ class Moving:
 def moving(samples: Sequence[Samples], fits: Array, maps: Array) -> Moving:
     """Bring samples and fits of a run onto the layer."""
     maps = maps.astype(np.float32).astype(np.float64)
-    systems = [
-        _on_layer(equations(one, fit, STEADY), map_) for one, fit, map_ in zip(samples, fits, maps, strict=True)
-    ]
+    systems = [_on_layer(equations(one, fit, STEADY), map_) for one, fit, map_ in zip(samples, fits, maps, strict=True)]
     length = np.array([one.weight.sum() for one in samples])
     own = rounded(to_layer(maps, fits))
     for _ in range(_MENDS):  # what is simple may cross again once it is rounded
@@ -147,14 +146,13 @@ def shortest(shape: Moving, allowed_px: Array) -> list[int]:
                 failures += 1
                 if failures > _PATIENCE:
                     break
-    keys, frame = [count - 1], count - 1
-    while frame > 0:
-        frame = int(came[frame])
-        keys.append(frame)
+    keys = [count - 1]
+    while keys[-1] > 0:
+        keys.append(int(came[keys[-1]]))
     return keys[::-1]
 
 
-def _holds(shape: Moving, distance: Sequence[Array], budget: Array, a: int, b: int) -> bool:
+def _holds(shape: Moving, distance: Sequence[NDArray[np.float32]], budget: Array, a: int, b: int) -> bool:
     middle = (a + b) / 2
     for frame in sorted(range(a + 1, b), key=lambda f: abs(f - middle)):
         share = (frame - a) / (b - a)
@@ -197,9 +195,9 @@ def settle(
                 systems[frame] = replace(system, matrix=system.matrix + matrix, right=system.right + right)
         for k in free:
             matrix, right = np.zeros_like(shape.systems[0].matrix), np.zeros_like(shape.systems[0].right)
-            for frame in np.flatnonzero(share[:, k]):
-                system, w = systems[int(frame)], share[frame, k]
-                others = np.einsum("k,k...->...", share[frame], solved) - w * solved[k]
+            for at in np.flatnonzero(share[:, k]):
+                system, w = systems[int(at)], share[at, k]
+                others = np.einsum("k,k...->...", share[at], solved) - w * solved[k]
                 rest = np.einsum("nij,nj->ni", system.matrix, others.ravel()[ids])
                 matrix = matrix + w * w * system.matrix
                 right = right + w * (system.right - rest)

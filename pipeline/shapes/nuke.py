@@ -117,8 +117,9 @@ def _nuke_points(shape: Shape, frame: int, height: int) -> tuple[Array, Array]:
 
 
 def _point(frames: Sequence[int], places: Sequence[Array]) -> str:
-    axes = [_thin([(frame, float(place[axis])) for frame, place in zip(frames, places, strict=True)]) for axis in (0, 1)]
+    axes = [
+        _thin([(frame, float(place[axis])) for frame, place in zip(frames, places, strict=True)]) for axis in (0, 1)
+    ]
     if all(len(axis) == 1 for axis in axes):
         return f"{{{number(axes[0][0][1])} {number(axes[1][0][1])}}}"
     return f"{{{curve(axes[0])}\n         {curve(axes[1])}}}"
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -108,9 +109,7 @@ def _motion(item: list[Tree]) -> Mapping[int, Curve]:
     return entries
 
 
-def _assemble(
-    found: list[_Found], width: int, height: int, frames: FrameRange, rate: FrameRate | None
-) -> ShapeSet:
+def _assemble(found: list[_Found], width: int, height: int, frames: FrameRange, rate: FrameRate | None) -> ShapeSet:
     shapes, layers, names = [], [], set[str]()
     for one in found:
         name = str(one.group[1])
@@ -129,9 +128,7 @@ def _assemble(
     if not frames:
         keyed = {frame for shape in shapes for frame in shape.keys}
         frames = FrameRange.of(keyed)
-    return ShapeSet(
-        width=width, height=height, frames=frames, shapes=tuple(shapes), layers=tuple(layers), rate=rate
-    )
+    return ShapeSet(width=width, height=height, frames=frames, shapes=tuple(shapes), layers=tuple(layers), rate=rate)
 
 
 def _on(shape: Shape, layer: str) -> Shape:
@@ -243,7 +240,7 @@ def _times(curves: list[Curve]) -> list[int]:
 
 
 def _straight(curve: Curve) -> bool:
-    for (t0, v0, _, right), (t1, v1, left, _) in zip(curve, curve[1:], strict=False):
+    for (t0, v0, _, right), (t1, v1, left, _) in pairwise(curve):
         if t0 is None or t1 is None or t1 <= t0:
             continue
         slope = (v1 - v0) / (t1 - t0)
@@ -257,7 +254,7 @@ def _at(curve: Curve, time: float) -> float:
     """A curve's value: cubic Hermite between keys, as Nuke's slopes say; straight where a key has none."""
     if curve[0][0] is None or time <= curve[0][0]:
         return curve[0][1]
-    for (t0, v0, _, right), (t1, v1, left, _) in zip(curve, curve[1:], strict=False):
+    for (t0, v0, _, right), (t1, v1, left, _) in pairwise(curve):
         assert t0 is not None
         if t1 is not None and t0 <= time <= t1 and t1 > t0:
             span = t1 - t0
@@ -269,7 +266,9 @@ def _at(curve: Curve, time: float) -> float:
     return curve[-1][1]
 
 
-def _read(main: list[tuple[Curve, Curve]], edge: list[tuple[Curve, Curve]], time: int, height: int) -> tuple[Point, ...]:
+def _read(
+    main: list[tuple[Curve, Curve]], edge: list[tuple[Curve, Curve]], time: int, height: int
+) -> tuple[Point, ...]:
     at = np.array([[_at(x, time), _at(y, time)] for x, y in main]).reshape(-1, 3, 2)
     out: Array = np.zeros((len(at), 2))
     if edge:

@@ -59,14 +59,14 @@ def tree(text: str, start: int) -> tuple[list[Tree], int]:
     """The list whose opening brace is at `start`, and where it ends. Raises: ShapeError."""
     stack: list[list[Tree]] = []
     for count, match in enumerate(_TOKEN.finditer(text, start)):
-        token = match.group()
+        part = match.group()
         if count > MOST_TOKENS:
             raise ShapeError("the Roto node holds too many numbers", "save it with fewer keys")
-        if token == "{":
+        if part == "{":
             stack.append([])
             if len(stack) > MOST_DEPTH:
                 raise ShapeError(f"the Roto node's lists are nested deeper than {MOST_DEPTH}", "save it again")
-        elif token == "}":
+        elif part == "}":
             if not stack:
                 break
             done = stack.pop()
@@ -76,7 +76,7 @@ def tree(text: str, start: int) -> tuple[list[Tree], int]:
         elif not stack:
             break
         else:
-            stack[-1].append(token)
+            stack[-1].append(part)
     raise ShapeError("a list of the Roto node doesn't end", "the file was cut off: save it again")
 
 

@@ -45,7 +45,9 @@ class Part:
     limb: bool
 
 
-def split(rings: Sequence[Array], index: Index, flow: Flow, start: int, inside: Sequence[NDArray[np.bool_]]) -> list[Part]:
+def split(
+    rings: Sequence[Array], index: Index, flow: Flow, start: int, inside: Sequence[NDArray[np.bool_]]
+) -> list[Part]:
     """The parts of an outline, the body first; one part when nothing pinches. `inside`: the outline's own filled masks,
     widened by a pixel."""
     cuts: list[Index] = []
@@ -139,7 +141,7 @@ def _cuts_outline(ring: Array, ends: Index) -> bool:
 
 
 def _drift(moved: Array, places: Array) -> Array:
-    return np.minimum(((moved[:, None] - places[None]) ** 2).sum(-1), _DRIFT_PX2)
+    return np.asarray(np.minimum(((moved[:, None] - places[None]) ** 2).sum(-1), _DRIFT_PX2))
 
 
 def _outside(p: Array, q: Array, inside: NDArray[np.bool_]) -> Array:
@@ -154,7 +156,9 @@ def _overlap(one: Index, other: Index, rings: Sequence[Array]) -> bool:
     """Whether two arcs share a sample on any frame."""
     for t, ring in enumerate(rings):
         count = len(ring)
-        if (other[t, 0] - one[t, 0]) % count <= one[t, 1] - one[t, 0] or (one[t, 0] - other[t, 0]) % count <= other[t, 1] - other[t, 0]:
+        if (other[t, 0] - one[t, 0]) % count <= one[t, 1] - one[t, 0] or (one[t, 0] - other[t, 0]) % count <= other[
+            t, 1
+        ] - other[t, 0]:
             return True
     return False
 
@@ -264,5 +268,3 @@ def _in_order(vertices: Sequence[Index], rings: Sequence[Array]) -> Index:
         turn = np.where(turn > len(ring) - 3, 0, turn)
         found[t] = (row[0] + np.maximum.accumulate(turn)) % len(ring)
     return found
-
-

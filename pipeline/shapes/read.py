@@ -86,12 +86,12 @@ def _check_depth(text: str) -> None:
     """Brackets outside of strings, so that hostile nesting is refused before anything recurses."""
     depth = 0
     for match in _BRACKET.finditer(text):
-        token = match.group()
-        if token in "[{":
+        part = match.group()
+        if part in "[{":
             depth += 1
             if depth > _MOST_DEPTH:
                 raise ShapeError(f"it is nested deeper than {_MOST_DEPTH}", "export the shapes again")
-        elif token in "]}":
+        elif part in "]}":
             depth -= 1
 
 

@@ -200,7 +200,9 @@ class Reducer:
                 return True
         return False
 
-    def _drawn(self, shape: Keyed, frames: Sequence[int], controls: Array, leeway: float) -> list[tuple[int, Cut]] | None:
+    def _drawn(
+        self, shape: Keyed, frames: Sequence[int], controls: Array, leeway: float
+    ) -> list[tuple[int, Cut]] | None:
         """Cut-outs of the frames, or None as soon as one lies below the bar by more than `leeway`."""
         drawn = []
         for frame, control in zip(frames, controls, strict=True):

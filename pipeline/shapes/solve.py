@@ -123,7 +123,7 @@ def dense(matrix: Array, right: Array, ids: Index) -> tuple[Array, Array]:
     size = len(ids) * 6
     cells = (ids[:, :, None] * size + ids[:, None]).ravel()
     whole = np.bincount(cells, matrix.ravel(), size * size).reshape(size, size)
-    return whole, np.bincount(ids.ravel(), right.ravel(), size)
+    return np.asarray(whole, np.float64), np.bincount(ids.ravel(), right.ravel(), size).astype(np.float64)
 
 
 def solve(matrix: Array, right: Array, start: Array) -> Array:

@@ -60,7 +60,7 @@ def _path(shapes: ShapeSet, order: int, frame: int) -> str:
     if shape.baked:
         extra += ' data-baked="1"'
     return (
-        f"<path data-order=\"{order}\" data-name={quoteattr(shape.name)} data-object={quoteattr(shape.object)} "
+        f'<path data-order="{order}" data-name={quoteattr(shape.name)} data-object={quoteattr(shape.object)} '
         f'fill="{"#000" if shape.subtract else "#fff"}"{extra} d="{path_data(control)}"/>'
     )
 

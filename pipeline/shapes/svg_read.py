@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -66,13 +67,14 @@ def _order(keys: dict[int | None, tuple[ElementTree.Element, Points]]) -> int:
 
 
 def _tree(text: str) -> ElementTree.Element:
-    parser = ElementTree.XMLPullParser(["start", "end"])
+    parser: ElementTree.XMLPullParser[Any] = ElementTree.XMLPullParser(["start", "end"])
     depth = count = 0
     root: ElementTree.Element | None = None
     try:
         for start in range(0, len(text), 65536):
             parser.feed(text[start : start + 65536])
-            for event, element in parser.read_events():
+            events: Iterator[Any] = parser.read_events()
+            for event, element in events:
                 if event == "end":
                     depth -= 1
                     continue
@@ -185,7 +187,9 @@ def subpaths(data: str) -> list[list[tuple[float, float]]]:
         except ValueError:
             numbers = []
         if need == 0 or len(numbers) < need or not all(map(math.isfinite, numbers)):
-            raise ShapeError(f"the path can't be read at {' '.join(tokens[max(i - 1, 0) : i + 3])[:60]!r}", "use lines and curves")
+            raise ShapeError(
+                f"the path can't be read at {' '.join(tokens[max(i - 1, 0) : i + 3])[:60]!r}", "use lines and curves"
+            )
         i += need
         at, mirror = _segment(found, command, numbers, at, mirror)
         command = {"M": "L", "m": "l"}.get(command, command)
@@ -208,10 +212,7 @@ def _segment(
         return found[-1][0], ("", found[-1][0])
     if not found:
         raise ShapeError("a path starts without a place", "it must begin with M")
-    if kind in "HV":
-        end = (x + v[0], at[1]) if kind == "H" else (at[0], y + v[0])
-    else:
-        end = (x + v[-2], y + v[-1])
+    end = {"H": (x + v[0], at[1]), "V": (at[0], y + v[0])}.get(kind, (x + v[-1 if len(v) < 2 else -2], y + v[-1]))
     one, two, handle = at, end, ("", end)
     if kind == "C":
         one, two = (x + v[0], y + v[1]), (x + v[2], y + v[3])
@@ -249,9 +250,7 @@ def _points(outline: list[tuple[float, float]], matrix: Ctm, feather: str | None
             widths = []
         if len(widths) != len(vertex):
             raise ShapeError("a path's feather isn't a number for each of its points", "export the shapes again")
-    return tuple(
-        Point(*(float(n) for n in (*vertex[k], *into[k], *out[k], widths[k]))) for k in range(len(vertex))
-    )
+    return tuple(Point(*(float(n) for n in (*vertex[k], *into[k], *out[k], widths[k]))) for k in range(len(vertex)))
 
 
 def _shape(name: str, keys: dict[int | None, tuple[ElementTree.Element, Points]]) -> Shape:

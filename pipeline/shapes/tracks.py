@@ -72,7 +72,11 @@ def follow(found: Sequence[Sequence[Ring]], flow: Flow) -> Tracks:
     kept, dropped, closed = [], [], 0
     for track in tracks:
         share = max(a / max(total[track.start + i], 1.0) for i, a in enumerate(track.areas))
-        if sum(track.shown) >= _SHORT_LIFE or share > (_LARGE_HOLE if track.hole else _LARGE) or len(found) < _SHORT_LIFE:
+        if (
+            sum(track.shown) >= _SHORT_LIFE
+            or share > (_LARGE_HOLE if track.hole else _LARGE)
+            or len(found) < _SHORT_LIFE
+        ):
             kept.append(track)
         else:
             closed += track.hole

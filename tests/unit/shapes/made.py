@@ -17,7 +17,9 @@ from pipeline.shapes.values import Layer, Point, Points, Shape, ShapeSet, Transf
 WIDTH, HEIGHT = 200, 120
 
 
-def oval(x: float, y: float, a: float, b: float, *, count: int = 6, feather_px: float = 0.0, turn: float = 0.0) -> Points:
+def oval(
+    x: float, y: float, a: float, b: float, *, count: int = 6, feather_px: float = 0.0, turn: float = 0.0
+) -> Points:
     """A smooth closed outline about a centre."""
     reach = 4 / 3 * math.tan(math.tau / count / 4)
     points = []
@@ -130,7 +132,7 @@ def walker(index: int, *, lines: int = 240) -> tuple[NDArray[np.float32], NDArra
     scale = lines / 240 * fine
     canvas = np.zeros((lines * fine, lines * fine * 3 // 2), np.uint8)
     x = 110 + 3.0 * index
-    swing = 0.5 * math.sin(index * 0.35)
+    swing = 0.25 * math.sin(index * 0.35)
     cv2.ellipse(canvas, _at(x, 95, scale), _at(55, 30, scale), 0, 0, 360, 255, -1, cv2.LINE_AA)
     for root, angle in ((x - 30, swing), (x + 30, -swing)):
         foot = (root + 95 * math.sin(angle), 105 + 95 * math.cos(angle))

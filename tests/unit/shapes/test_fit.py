@@ -172,7 +172,7 @@ def test_empty_frames_have_no_shapes_and_no_mattes_are_an_error() -> None:
     assert shapes.shapes == () and report.iou == {1: 1.0, 2: 1.0}
     with pytest.raises(ShapeError, match="no mattes"):
         shapes_of({}, name="none")
-    with pytest.raises(ShapeError, match="not .40, 60."):
+    with pytest.raises(ShapeError, match=r"not \(40, 60\)"):
         shapes_of({1: nothing, 2: np.zeros((9, 9), np.float32)}, name="none")
     with pytest.raises(ShapeError, match="NaN"):
         shapes_of({1: np.full((40, 60), math.nan, np.float32)}, name="none")
@@ -182,7 +182,10 @@ def test_the_report_is_plain_json_and_names_what_falls_below() -> None:
     import json
 
     rng = np.random.default_rng(1)
-    noise = {f: (cv2.GaussianBlur(rng.random((120, 180)).astype(np.float32), (0, 0), 2) > 0.52).astype(np.float32) for f in range(4)}
+    noise = {
+        f: (cv2.GaussianBlur(rng.random((120, 180)).astype(np.float32), (0, 0), 2) > 0.52).astype(np.float32)
+        for f in range(4)
+    }
     shapes, report = shapes_of(noise, name="noise", bar=0.99)
     data = json.loads(json.dumps(report.as_json()))
     assert data["below_bar"] == list(report.below_bar) and report.below_bar

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import struct
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -130,17 +130,18 @@ def tcl_matte(dump: str, frame: int, width: int, height: int) -> NDArray[np.floa
     blocks = re.split(r"^LAYER\n", dump, flags=re.MULTILINE)[1:]
     for block in reversed(blocks):  # the first child is on top
         motion = [line[4:] for line in re.findall(r"^  T .*$", block, re.MULTILINE)]
-        if len(motion) == 35:
-            entries = np.array([tcl_curve(m, frame) for m in motion[19:]]).reshape(4, 4)
-        else:
-            entries = np.eye(4)
+        keyed = np.array([tcl_curve(m, frame) for m in motion[19:]])
+        entries = keyed.reshape(4, 4) if len(keyed) else np.eye(4)
         match = re.search(r"^SHAPE (\S+) (\d) (\S+) (\S+) (.*)$", block, re.MULTILINE)
         assert match is not None
         if not float(match[3]) <= frame <= float(match[4]) or tcl_curve(match[5], frame) < 0.5:
             continue
         main = block[match.end() :].split("FEATHER")[0]
         at = np.array(
-            [[tcl_curve(axis, frame) for axis in line[4:].split("|")] for line in re.findall(r"^  P .*$", main, re.MULTILINE)]
+            [
+                [tcl_curve(axis, frame) for axis in line[4:].split("|")]
+                for line in re.findall(r"^  P .*$", main, re.MULTILINE)
+            ]
         ).reshape(-1, 3, 2)
         absolute = np.stack([at[:, 1], at[:, 1] + at[:, 0], at[:, 1] + at[:, 2]], 1)
         moved = absolute @ entries[:2, :2].T + entries[:2, 3]
@@ -172,7 +173,7 @@ def de_casteljau(points: NDArray[np.float64], height: int) -> NDArray[np.float64
         for t in np.linspace(0, 1, 24, endpoint=False):
             q = p
             while len(q) > 1:
-                q = [a + t * (b - a) for a, b in zip(q, q[1:], strict=False)]
+                q = [a + t * (b - a) for a, b in pairwise(q)]
             out.append((q[0][0], height - q[0][1]))
     return np.array(out)
 
@@ -312,7 +313,10 @@ def test_a_layer_turned_by_its_own_knobs_is_refused(tmp_path: Path) -> None:
     before, after = text.split("{t {{", 2)[0], text.split("{t {{", 2)[1]
     first = after.split("}}", 1)
     path = tmp_path / "a.nk"
-    path.write_text(f"{before}{{t {{{{{first[0].split()[0]} x41200000}}}}{first[1]}" + "{t {{".join(["", *text.split("{t {{", 2)[2:]]))
+    path.write_text(
+        f"{before}{{t {{{{{first[0].split()[0]} x41200000}}}}{first[1]}"
+        + "{t {{".join(["", *text.split("{t {{", 2)[2:]])
+    )
     with pytest.raises(ShapeError, match="turned, scaled or skewed"):
         read_shapes(path)
 
