@@ -73,7 +73,7 @@ class MatteParameters(Parameters):
         20.0, min=1.0, max=400.0, unit="px", label="Brush radius", group="Edge", help="Radius of the hair brush."
     )
     steady: int = parameter(
-        1,
+        2,
         min=0,
         max=2,
         unit="frames",

@@ -58,7 +58,7 @@ class Composite:
         rest = {k: v for k, v in more.items() if k not in values and k != "with_roto"}
         layers = {"matte": self.roto} if more.get("with_roto", True) else {}
         wanted = frames if frames is not None else sorted(self.rgb)
-        steady = values.get("steady", 1)
+        steady = values.get("steady", 2)
         near = {f + d for f in wanted for d in range(-steady, steady + 1)} & set(self.rgb)
         return MemoryShot(
             plate=self.rgb,
