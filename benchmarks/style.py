@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def load_clip(size: tuple[int, int]) -> Clip:
     paintings = {i: _read(next((folder / "keyframes").glob(f"style{i:03d}.*")), size) for i in PAINTED}
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = [cv2.cvtColor(_bytes(frames[i]), cv2.COLOR_RGB2GRAY) for i in sorted(frames)]
-    flows = [(flow.calc(b, a, None), flow.calc(a, b, None)) for a, b in zip(grey, grey[1:], strict=False)]
+    flows = [(flow.calc(b, a, None), flow.calc(a, b, None)) for a, b in pairwise(grey)]
     return Clip(frames, paintings, flows)
 
 
@@ -92,7 +93,7 @@ def flow_alone(clip: Clip) -> dict[int, Float]:
     """The first painting, warped along the chained flow: what there is without any patches."""
     flow = FlowEstimator()
     grey = [flow.prepare(clip.frames[i].transpose(2, 0, 1)) for i in sorted(clip.frames)]
-    pairs = [flow.pair(a, b) for a, b in zip(grey, grey[1:], strict=False)]
+    pairs = [flow.pair(a, b) for a, b in pairwise(grey)]
     key = clip.paintings[0]
     made = {0: key}
     lines, across = pairs[0].forward.shape[:2]
@@ -192,11 +193,11 @@ def main() -> int:
     for keys in (options.keys, [0, 10]) if options.keys == [0] else (options.keys,):
         for blend in (0, 1, 2):
             found = run_style(clip, keys, StyleParameters(blend_frames=blend), check_chunks=blend > 0)
-            name = f"keys {keys}, {blend} neighbours{' (default)' if blend == 1 else ''}"
+            name = f"keys {keys}, {blend} neighbours{' (default)' if blend == StyleParameters().blend_frames else ''}"
             print_row(name, clip_error(clip, found.made), score(clip, found.made, keys), found.fit_s + found.run_s)
             if not found.joins_identical:
                 print("    chunks of three do NOT give the same bits as the whole")
-            if blend == 1 and keys == [0]:
+            if blend == StyleParameters().blend_frames and keys == [0]:
                 result = found
     if result is not None and options.size == "640x360":
         error, likeness, cpu = (

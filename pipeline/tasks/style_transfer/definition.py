@@ -38,7 +38,7 @@ class StyleParameters(Parameters):
         help="How much a frame is averaged with its neighbours along the motion: more is steadier, less is crisper.",
     )
     blend_frames: int = parameter(
-        1, min=0, max=4, group="Time", help="How many neighbours on either side are averaged."
+        2, min=0, max=4, group="Time", help="How many neighbours on either side are averaged."
     )
     search: int = parameter(
         2,
