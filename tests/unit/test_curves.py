@@ -79,7 +79,7 @@ def test_a_long_curve_over_a_long_shot_is_sampled_at_once() -> None:
     curve = KeyedCurve(keys={frame * 3: float(frame % 7) for frame in range(10_000)})
     started = time.process_time()
     assert len({curve.at(frame) for frame in range(20_000)}) > 7
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 0.4
 
 
 @given(values, values, st.dictionaries(st.integers(0, 99), st.floats(0, 1), max_size=9))
