@@ -266,6 +266,10 @@ def _wedge(definition: TaskDefinition, texts: tuple[str, ...]) -> dict[str, list
         except click.BadParameter as error:
             faults.append(Fault(f"--wedge {text}", error.message, entries[name]["help"]))
             continue
+        if any(isinstance(value, dict) and "keys" in value for value in read):
+            # Its commas part values here: a curve of two keys would become two takes.
+            faults.append(Fault(f"--wedge {text}", "holds keyed values", "give them as takes over HTTP"))
+            continue
         out[name] = [_absolute(value) if kind in PATH_KINDS else value for value in read]
     if faults:
         raise SubmissionRefused(faults)

@@ -125,6 +125,13 @@ def test_a_wedge_that_makes_no_sense_is_refused(text: str) -> None:
     assert [fault.where for fault in error.value.faults] == [f"--wedge {text}"]
 
 
+def test_a_curve_in_a_wedge_is_not_torn_into_takes() -> None:
+    with pytest.raises(SubmissionRefused, match=r"amount=1001:0,1024:1"):
+        body("--wedge", "amount=1001:0,1024:1")
+    sounds = body("--wedge", "amount=audio:/a.wav:0:1,audio:/b.wav:0:1")["wedge"]["amount"]
+    assert [curve["audio"] for curve in sounds] == ["/a.wav", "/b.wav"]
+
+
 def test_every_fault_of_the_wedges_is_told_and_a_name_that_comes_twice_is_one() -> None:
     with pytest.raises(SubmissionRefused) as error:
         body(
