@@ -5,8 +5,8 @@
 Time: the shot ends (or begins) at a frame in its middle, and the next ones are made; eleven ends a shot, eight tails and three heads.
 Space: an eighth of the width is cut off on either side of all frames, and made again on three of them. Between: every fourth frame is
 taken out and made again. PSNR in 8-bit sRGB, grain included, CPU seconds of one thread. The plates are made of footage/roto_*/frames as
-scene-linear half, as an EXR would hold them. The footage lies in PLATEWRIGHT_DATA, or beside the checkout in ../shared/data; without it this says
-so and stops.
+scene-linear half, as an EXR would hold them. The footage lies in PLATEWRIGHT_DATA, or beside the checkout in ../shared/data; without it
+this says so and stops.
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ def time_table(shots: Sequence[str]) -> None:
 def space_table(shots: Sequence[str]) -> None:
     """Pixels beyond the edge."""
     print("\nSpace: PSNR in dB of the strips cut off, 12.5 % of the width on either side\n")
-    print("| shot | coverage | replicate | reflect | here | covered | confidence | seam |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| shot | coverage | replicate | reflect | here | covered: replicate | covered: here | confidence | seam |")
+    print("|---|---|---|---|---|---|---|---|---|")
     covered, gains = [], []
     clock = Clock()
     for name in shots:
@@ -191,18 +191,18 @@ def space_table(shots: Sequence[str]) -> None:
                     psnr(np.pad(own, sides, mode="edge"), truth, strips),
                     psnr(np.pad(own, sides, mode="reflect"), truth, strips),
                     psnr(picture, truth, strips),
+                    psnr(np.pad(own, sides, mode="edge"), truth, shows) if shows.any() else np.nan,
                     psnr(picture, truth, shows) if shows.any() else np.nan,
                     result.quality["confidence"],
                     result.quality["seam"],
                 )
             )
         mean = np.nanmean(rows, 0)
-        covered.append(float(mean[4]))
+        covered.append(float(mean[5]))
         if mean[0] > 0.6:
             gains.append(float(mean[3] - mean[1]))
-        print(
-            f"| {name} | {mean[0]:.2f} | {mean[1]:.1f} | {mean[2]:.1f} | {mean[3]:.1f} | {mean[4]:.1f} | {mean[5]:.2f} | {mean[6]:.2f} |"
-        )
+        columns = " | ".join(f"{value:.1f}" for value in mean[1:6])
+        print(f"| {name} | {mean[0]:.2f} | {columns} | {mean[6]:.2f} | {mean[7]:.2f} |")
     print(f"Mean of covered pixels: {np.mean(covered):.2f} dB; bar {BARS['covered']}")
     if gains:
         print(f"Over replication where coverage is above .6: {min(gains):.2f} dB at least; bar {BARS['gain']}")

@@ -18,6 +18,7 @@ from pipeline.tasks.shot_extension.smooth import push_pull
 
 Float = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Places = NDArray[np.int32]
 
 _HALF = 3
 """Patches are 7 × 7."""
@@ -45,21 +46,38 @@ def fill(picture: Float, known: Mask, *, seed: int) -> Float:
     levels = [(picture, known)]
     while min(levels[-1][1].shape) >= 2 * _COARSEST:
         levels.append(_halved(*levels[-1]))
-    made: Float | None = None
+    made, matches = picture, None
     for depth, (level, mask) in enumerate(reversed(levels)):
-        start = push_pull(level, mask.astype(np.float32))
-        if made is not None:
-            h, w = mask.shape
-            finer = cv2.resize(made, (w, h), interpolation=cv2.INTER_LINEAR)
-            start = np.where(mask[..., None], level, finer).astype(np.float32)
         sources = cv2.erode(mask.astype(np.uint8), np.ones((2 * _HALF + 1,) * 2, np.uint8), borderValue=0) > 0
         if int(sources.sum()) < _LEAST_PATCHES:
-            made = start
+            made = push_pull(level, mask.astype(np.float32))
             continue
+        start = _mirrored(mask) if matches is None else _doubled(matches, mask.shape)
         rounds = _ROUNDS[min(depth, len(_ROUNDS) - 1)]
-        made = _complete(start, mask, sources, rounds, seed + depth, finest=depth == len(levels) - 1)
-    assert made is not None
+        finest = depth == len(levels) - 1
+        made, matches = _complete(level, mask, sources, start, rounds=rounds, seed=seed + depth, finest=finest)
     return np.where(known[..., None], picture, made).astype(np.float32)
+
+
+def _mirrored(known: Mask) -> Places:
+    """(h, w, 2) as y, x: for each missing pixel its mirror image behind the nearest known one. A fill that starts smooth ends smooth."""
+    h, w = known.shape
+    _, labels = cv2.distanceTransformWithLabels(
+        (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    ys, xs = np.nonzero(known)
+    at = np.zeros((labels.max() + 1, 2), np.int32)
+    at[labels[ys, xs]] = np.stack([ys, xs], -1)
+    y, x = np.mgrid[0:h, 0:w]
+    return np.asarray(np.clip(2 * at[labels] - np.dstack([y, x]), 0, (h - 1, w - 1)), np.int32)
+
+
+def _doubled(matches: Places, shape: tuple[int, ...]) -> Places:
+    """A level's matches on the next finer one: neighbours stay neighbours."""
+    h, w = shape[:2]
+    y, x = np.mgrid[0:h, 0:w]
+    coarse = matches[np.minimum(y // 2, matches.shape[0] - 1), np.minimum(x // 2, matches.shape[1] - 1)]
+    return np.asarray(np.clip(coarse * 2 + np.dstack([y % 2, x % 2]), 0, (h - 1, w - 1)), np.int32)
 
 
 def _halved(picture: Float, known: Mask) -> tuple[Float, Mask]:
@@ -70,8 +88,10 @@ def _halved(picture: Float, known: Mask) -> tuple[Float, Mask]:
     return np.asarray(light / np.maximum(weight, 1e-6)[..., None], np.float32), weight > 0.5
 
 
-def _complete(start: Float, known: Mask, sources: Mask, rounds: int, seed: int, *, finest: bool) -> Float:
-    """Search and vote in turn on one level."""
+def _complete(
+    level: Float, known: Mask, sources: Mask, start: Places, *, rounds: int, seed: int, finest: bool
+) -> tuple[Float, Places]:
+    """Search and vote in turn on one level, from the matches `start`. Returns the picture and its matches, (h, w, 2)."""
     search, vote = _kernels()
     tolerance = _TOLERANCE[finest]
     around = cv2.dilate((~known).astype(np.uint8), np.ones((2 * _HALF + 1,) * 2, np.uint8)) > 0
@@ -81,21 +101,27 @@ def _complete(start: Float, known: Mask, sources: Mask, rounds: int, seed: int, 
     index[ys, xs] = np.arange(len(ys))
     places = np.stack(np.nonzero(sources), -1).astype(np.int32)
     rng = np.random.default_rng(seed)
-    match = places[rng.integers(0, len(places), len(targets))]
-    picture = np.ascontiguousarray(start)
+    match = start[ys, xs]
+    lost = ~sources[match[:, 0], match[:, 1]]
+    match[lost] = places[rng.integers(0, len(places), int(lost.sum()))]
+
+    def copied(picture: Float) -> Float:
+        """Each missing pixel from the middle of its own patch's match: a mean of patches is soft, and finds softer ones."""
+        out = picture.copy()
+        out[ys, xs] = picture[match[:, 0], match[:, 1]]
+        return np.where(known[..., None], picture, out).astype(np.float32)
+
     # Far inside the hole there is less to go by: what lies near its border speaks louder.
     depth = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 3)
     trust = np.power(_LESS_TRUST, -depth).astype(np.float32)
+    picture = copied(np.ascontiguousarray(level))
     for turn in range(rounds):
         cost = search(picture, sources, targets, index, match, trust, turn, int(rng.integers(1, 2**31 - 1)))
         made = vote(picture, targets, match, cost, known, trust, tolerance)
         picture = np.where(known[..., None], picture, made).astype(np.float32)
-    if finest:
-        # A mean of patches is soft: at last each pixel is copied from the middle of its own patch's match.
-        copied = picture.copy()
-        copied[ys, xs] = picture[match[:, 0], match[:, 1]]
-        picture = np.where(known[..., None], picture, copied).astype(np.float32)
-    return picture
+    matches = start.copy()
+    matches[ys, xs] = match
+    return copied(picture), matches
 
 
 @cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -43,14 +44,30 @@ class Grain:
 
     @property
     def blur(self) -> float:
-        """Deviation in pixels of the Gaussian that gives white noise this correlation: ρ = exp(−1 / 4σ²)."""
-        rho = min(max(self.correlation, 0.0), 0.9)
-        return 0.0 if rho < 0.02 else float(np.sqrt(-1 / (4 * np.log(rho))))
+        """Deviation in pixels of the Gaussian that gives white noise this correlation; 0 for none."""
+        return _blur_of(round(min(max(self.correlation, 0.0), 0.9), 2))
 
     @classmethod
     def none(cls) -> Grain:
         """No grain."""
         return cls(np.array([0, 1], np.float32), np.zeros((2, 3), np.float32), 0.0, np.eye(3, dtype=np.float32))
+
+
+@cache
+def _blur_of(correlation: float) -> float:
+    """By trial, since a Gaussian narrower than a pixel isn't its formula."""
+    if correlation < 0.02:
+        return 0.0
+    widths = np.arange(0.2, 2.5, 0.02)
+    found = []
+    for width in widths:
+        taps = _taps(float(width))
+        found.append(float((taps[1:] * taps[:-1]).sum() / np.square(taps).sum()))
+    return float(widths[int(np.abs(np.array(found) - correlation).argmin())])
+
+
+def _taps(width: float) -> NDArray[np.float64]:
+    return np.asarray(cv2.getGaussianKernel(2 * (int(4 * width) + 2) + 1, width), np.float64).ravel()
 
 
 def measure(pairs: Sequence[tuple[Float, Float, Float]]) -> Grain:
@@ -167,9 +184,8 @@ def make(grain: Grain, shape: tuple[int, int], *, seed: int, frame: int) -> Floa
     rng = np.random.default_rng((seed, frame + 2**31))
     noise = rng.standard_normal((*shape, 3), np.float32)
     if grain.blur:
-        noise = cv2.GaussianBlur(noise, (0, 0), grain.blur, borderType=cv2.BORDER_REFLECT_101)
-        reach = int(4 * grain.blur) + 2
-        taps = cv2.getGaussianKernel(2 * reach + 1, grain.blur)
+        taps = _taps(grain.blur)
+        noise = cv2.sepFilter2D(noise, -1, taps, taps, borderType=cv2.BORDER_REFLECT_101)
         noise /= np.float32(np.square(taps).sum())
     return np.asarray(noise @ grain.mix.T, np.float32)
 

@@ -100,18 +100,17 @@ class Maker:
     def _start(self, scene: Scene, frame: int) -> _Work:
         """The window with what the plate, or motion, puts into it."""
         shape, inner = self.layout.window, self.layout.inner()
-        zeros = lambda: np.zeros(shape, np.float32)  # noqa: E731
-        work = _Work(
-            np.zeros((*shape, 3), np.float32), np.zeros(shape, bool), np.zeros(shape, bool), zeros(), zeros(), zeros()
-        )
+        plate, seen = (np.zeros(shape, bool) for _ in range(2))
+        cover, confidence, kept = (np.zeros(shape, np.float32) for _ in range(3))
+        work = _Work(np.zeros((*shape, 3), np.float32), plate, seen, cover, confidence, kept)
         if frame in self._have:
             work.picture[inner] = self._picture(frame)
             work.plate[inner] = work.known[inner] = True
             work.cover[inner] = work.confidence[inner] = work.kept[inner] = 1
             return work
-        picture, known, confidence, kept = self._moved(scene, frame)
+        picture, known, sure, left = self._moved(scene, frame)
         work.picture[inner], work.known[inner] = picture, known
-        work.cover[inner], work.confidence[inner], work.kept[inner] = known, confidence * known, kept * known
+        work.cover[inner], work.confidence[inner], work.kept[inner] = known, sure * known, left * known
         return work
 
     def _moved(self, scene: Scene, frame: int) -> tuple[Float, Mask, Float, Float]:

@@ -19,6 +19,8 @@ _MOVING = 1 / 480
 """What differs from the camera by more than this part of the picture's height is an object, and hides what it lands on."""
 _IN_FRONT = 20.0
 """How much more an object counts where it lands on the background."""
+_ALONE = 0.2
+"""What a point that only one side has counts there."""
 _DENSE = 0.25
 """Below this part of the usual density nothing has landed."""
 
@@ -88,9 +90,10 @@ def between(a: int, b: int, flow_ab: Float, flow_ba: Float, t: float) -> Moved:
         ..., None
     ]
     motion = cv2.blur(_patch(motion.astype(np.float32), known), (3, 3))
-    # A side that saw nothing land here doesn't see the point; where neither does, both are taken by time alone.
-    seen_a = np.minimum(dense_a, 1) * from_a[..., 2] + 0.02
-    seen_b = np.minimum(dense_b, 1) * from_b[..., 2] + 0.02
+    # A side from which nothing lands here doesn't see the point. One whose points the other lacks isn't wrong for that: it may be the only
+    # one to see them.
+    seen_a = np.minimum(dense_a, 1) * (_ALONE + (1 - _ALONE) * from_a[..., 2]) + 0.01
+    seen_b = np.minimum(dense_b, 1) * (_ALONE + (1 - _ALONE) * from_b[..., 2]) + 0.01
     share = (1 - t) * seen_a / ((1 - t) * seen_a + t * seen_b)
     share = cv2.blur(share.astype(np.float32), (3, 3))
     confidence = np.maximum(np.minimum(dense_a, 1) * from_a[..., 2], np.minimum(dense_b, 1) * from_b[..., 2])

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from pipeline.tasks.shot_extension.camera import Matrix, apply, corners, predict, root
 
-_MOST_SOURCES = 6
+_MOST_SOURCES = 8
 _LEAST_GAIN = 0.004
 """Part of the missing area that a further source must add."""
-_NEAR = 6
+_NEAR = 2
 """Frames of distance at which a source must show twice as much as the frame next door."""
 _COARSE = 96
 """Cells along the window's longer side in which coverage is planned."""

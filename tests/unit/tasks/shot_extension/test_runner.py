@@ -307,5 +307,5 @@ def test_foreign_parameters_and_unknown_weights_are_refused(runner: ExtensionRun
     context.parameters = RotoParameters()
     with pytest.raises(RunnerError, match="RotoParameters"):
         runner.fit(context)
-    with pytest.raises(ModelError, match="family"):
+    with pytest.raises(ModelError, match="a shot extension can't use onnx"):
         ExtensionRunner().load(ModelRef(path=tmp_path, family="onnx"))
