@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from pipeline.errors import Fault, PipelineError
@@ -20,6 +21,8 @@ _SAMPLES = 3
 """Frames of the shot that are looked at: the ends and the middle."""
 _LEAST_SHARE = 0.01
 """Of the picture: less of a colour than this on every sample is no screen."""
+_AREA = np.ones((3, 3), np.uint8)
+"""Grey that holds no such square is the smooth edge of a matte, not a trimap's band."""
 _SPLINES = (".nk", ".json", ".svg")
 """Shapes have no grey to look for."""
 _LAYER = "matte"
@@ -70,12 +73,13 @@ def _trimap(submission: Submission) -> Iterator[Fault]:
             trimap = read_matte(_file(path, frame))
         except (PipelineError, OSError):
             return  # the file itself is faulted elsewhere, with its own reason
-        unknown |= bool(((trimap > 0.25) & (trimap < 0.75)).any())
+        grey = ((trimap > 0.25) & (trimap < 0.75)).astype(np.uint8)
+        unknown |= bool(cv2.erode(grey, _AREA).any())
         known |= bool((trimap >= 0.75).any() and (trimap <= 0.25).any())
     if not unknown:
         yield Fault(
             "parameter trimap",
-            f"nothing is unknown in it on the frames {_named(wanted)}: no grey between black and white",
+            f"nothing is unknown in it on the frames {_named(wanted)}: no grey but an edge's own pixels",
             "paint the hair and soft edges grey; for a hard matte choose the source roto",
         )
     elif not known:

@@ -88,6 +88,9 @@ def test_a_trimap_must_be_there_and_hold_black_white_and_grey(tmp_path: Path) ->
     hard = painted(tmp_path / "hard.png", (grey_between() > 0.6).astype(np.float32))
     ((where, message),) = faults(tmp_path, source="trimap", trimap="hard", paths={"trimap": hard})
     assert where == "parameter trimap" and "nothing is unknown" in message
+    matte = painted(tmp_path / "matte.png", composite().alpha[1001])  # smooth edges, no band
+    ((_, message),) = faults(tmp_path, source="trimap", trimap="matte", paths={"trimap": matte})
+    assert "nothing is unknown" in message
     void = painted(tmp_path / "void.png", np.full((HEIGHT, WIDTH), 0.5, np.float32))
     ((where, message),) = faults(tmp_path, source="trimap", trimap="void", paths={"trimap": void})
     assert where == "parameter trimap" and "black and white" in message
