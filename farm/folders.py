@@ -12,6 +12,11 @@ def job_folder(publish_root: str | Path, *, studio: str, job: int) -> Path:
     return Path(publish_root) / WORK / f"{studio}-job-{job}"
 
 
+def fits_folder(publish_root: str | Path, *, studio: str) -> Path:
+    """Fits of a studio that later jobs may share."""
+    return Path(publish_root) / WORK.parent / "fits" / studio
+
+
 def attempt_folder(
     publish_root: str | Path, *, studio: str, job: int, take: int, step: str, index: int, attempt: int
 ) -> Path:

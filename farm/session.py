@@ -19,19 +19,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farm.child import ParentLink
+from farm.folders import fits_folder
 from farm.publishing import publish_take, version_of
 from farm.states import FailureKind
 from farm.wire import Assignment
 from pipeline.errors import PipelineError, RunnerError, StorageError
 from pipeline.frames import FrameRange
 from pipeline.jobs.chunks import Chunk
+from pipeline.jobs.fits import KeptFits
 from pipeline.jobs.spec import JobSpec, TakeSpec
 from pipeline.media.proxy import write_jpeg
 from pipeline.models.files import check_sha256
 from pipeline.paths import storage_error
 from pipeline.plate_shot import Reporter
 from pipeline.publish.earlier import EarlierFrame, earlier_frames
-from pipeline.runner import STEP_REPORT, run_chunk, run_fit
+from pipeline.runner import run_chunk, run_fit
 from pipeline.tasks.contract import Cancelled, ModelRef, TaskRunner
 from pipeline.tasks.registry import new_runner, task
 from pipeline.version import Version
@@ -112,7 +114,7 @@ class Session:
                     folder=folder,
                     report=report,
                     earlier=earlier,
-                    others=other_fits(folder),
+                    kept=KeptFits(fits_folder(spec.publish_root, studio=spec.studio)),
                 )
             fit_folder = next((Path(i.folder) for i in assignment.inputs if i.step == "fit"), None)
             return run_chunk(
@@ -139,13 +141,6 @@ def model_of(spec: JobSpec, take: TakeSpec) -> ModelRef:
         family=take.model.family,
         options={name: take.inputs[name].path for name in take.weights},
     )
-
-
-def other_fits(folder: Path) -> list[Path]:
-    """Folders of fits that other takes of the job have finished, from this attempt's own: see `farm.folders`."""
-    step, job = folder.parent.name, folder.parents[2]
-    found = job.glob(f"take*/{step}/*/{STEP_REPORT}")
-    return sorted(path.parent for path in found if path.parents[2] != folder.parents[1])
 
 
 class LinkReporter:

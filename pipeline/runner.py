@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from pipeline.compose import compose
 from pipeline.errors import PipelineError, RunnerError
 from pipeline.frames import FrameRange
 from pipeline.jobs.chunks import Chunk
+from pipeline.jobs.fits import KeptFits
 from pipeline.jobs.keys import ContentKeys
 from pipeline.jobs.spec import JobSpec, TakeSpec
 from pipeline.media.exr import Frame, write_frame
@@ -50,12 +49,11 @@ def run_fit(
     folder: Path,
     report: Reporter,
     earlier: Mapping[str, EarlierFrame] = MappingProxyType({}),
-    others: Sequence[Path] = (),
+    kept: KeptFits | None = None,
 ) -> dict[str, Any]:
     """Let the runner learn the shot; what it keeps lies in `folder`, facts for the report come back.
 
-    Nothing is learned when `earlier` versions have every frame of the take already, or when one of the `others`, folders of
-    fits of this job's other takes, would come to the same.
+    Nothing is learned when `earlier` versions have every frame of the take already, or when the same fit is `kept`.
     Raises: PlateError, KeyframeError, RunnerError, Cancelled.
     """
     started = time.monotonic()
@@ -64,11 +62,8 @@ def run_fit(
         facts: dict[str, Any] = {"reused": True, "seconds": 0.0}
         (folder / STEP_REPORT).write_text(json.dumps(facts, sort_keys=True))
         return facts
-    fit_key = keys.of_fit
-    for other in others:
-        known = _facts_of(other)
-        if fit_key is not None and known.get("fit_key") == fit_key and _link_fit(other, folder):
-            return {**known, "shared": True}
+    if kept is not None and keys.of_fit is not None and kept.take(keys.of_fit, folder):
+        return {**_facts_of(folder), "shared": True}
     with PlateShot(
         spec,
         take,
@@ -82,8 +77,9 @@ def run_fit(
         facts = dict(_told(lambda: runner.fit(shot), f"fit of {definition.name}"))
     _check_finite(facts, f"the fit of {definition.name}")
     facts["seconds"] = round(time.monotonic() - started, 3)
-    # Last: a folder with this file in it holds a whole fit.
-    (folder / STEP_REPORT).write_text(json.dumps({**facts, "fit_key": fit_key}, sort_keys=True))
+    (folder / STEP_REPORT).write_text(json.dumps(facts, sort_keys=True))
+    if kept is not None and keys.of_fit is not None:
+        kept.keep(keys.of_fit, folder)
     return facts
 
 
@@ -94,22 +90,6 @@ def _all_there(keys: ContentKeys, frames: FrameRange, earlier: Mapping[str, Earl
         report.progress(done / len(known), "looking at an earlier version")
         if frame is None or not frame.is_whole():
             return False
-    return True
-
-
-def _link_fit(source: Path, folder: Path) -> bool:
-    """Make `folder` hold what another take's fit left. False when that is gone, or can't be linked."""
-    try:
-        files = [path for path in source.rglob("*") if path.is_file() and path.name != STEP_REPORT]
-        for path in files:
-            target = folder / path.relative_to(source)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, target)
-        os.link(source / STEP_REPORT, folder / STEP_REPORT)
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        return False
     return True
 
 

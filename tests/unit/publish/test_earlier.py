@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from pipeline.errors import RunnerError
 from pipeline.frames import FrameRange
 from pipeline.jobs.chunks import Chunk
+from pipeline.jobs.fits import KeptFits
 from pipeline.jobs.keys import ContentKeys
 from pipeline.jobs.spec import JobSpec, PlateSpec, TakeSpec
 from pipeline.media.exr import Frame, pixel_hash, read_frame, write_frame
@@ -416,13 +418,13 @@ def test_a_plate_header_that_changed_makes_its_frames_again_though_no_pixel_did(
     assert read_frame(version(bench, 2).pattern.path(1002)).main.header["owner"] == "another studio"
 
 
-def test_a_keyed_number_that_changed_on_one_frame_makes_that_one(shop: Shop) -> None:
+def test_a_keyed_number_that_changed_on_one_frame_makes_that_one_and_those_that_read_it(shop: Shop) -> None:
     curve = {frame: 0.25 for frame in FRAMES}
     facts, folder = shop.chunk(2, shop.spec(curves={"amount": curve}))
     assert shop.runner.made == [*FRAMES]
     shop.put(2, facts, folder)
     shop.chunk(3, shop.spec(curves={"amount": {**curve, 1002: 0.5}}))
-    assert shop.runner.made == [1002]
+    assert shop.runner.made == [1001, 1002, 1003]
 
 
 def test_an_earlier_file_that_was_changed_is_made_again(shop: Shop, bench) -> None:
@@ -496,22 +498,46 @@ def test_a_frame_without_a_key_is_made_and_learnt(learnt: Shop) -> None:
     assert facts["loss"] == 0.25
 
 
-def test_takes_that_learn_the_same_share_what_was_learnt(learnt: Shop, tmp_path: Path) -> None:
-    spec = learnt.spec(seed=77)
+def test_jobs_that_learn_the_same_share_what_was_learnt(learnt: Shop, tmp_path: Path) -> None:
+    spec, kept = learnt.spec(seed=77), KeptFits(tmp_path / "fits", most=2)
 
-    def fit(name: str, of: JobSpec, *others: Path) -> tuple[dict[str, Any], Path, int]:
+    def fit(name: str, of: JobSpec) -> tuple[dict[str, Any], Path, int]:
         runner, folder = Counting(), learnt.folder(name)
         facts = run_fit(
-            of, of.takes[0], LEARNING, runner=runner, frames=WHOLE, folder=folder, report=Report(), others=others
+            of, of.takes[0], LEARNING, runner=runner, frames=WHOLE, folder=folder, report=Report(), kept=kept
         )
         return facts, folder, runner.fits
 
-    _, first, _ = fit("first", spec)
-    facts, second, fits = fit("second", learnt.spec(seed=77, parameters={"amount": 3.0}), first)
+    _, first, fits = fit("first", spec)
+    assert fits == 1
+    facts, second, fits = fit("second", learnt.spec(seed=77, parameters={"amount": 3.0}))
     assert (facts["shared"], facts["loss"], fits) == (True, 0.25, 0)
     assert (second / "learnt").samefile(first / "learnt")
-    assert fit("third", learnt.spec(seed=78), first)[2] == 1, "another seed learns anew"
-    (first / STEP_REPORT).unlink()
-    assert fit("fourth", spec, first)[2] == 1, "a fit that isn't whole is not shared"
-    assert (second / STEP_REPORT).is_file()
-    assert fit("fifth", spec, second, tmp_path / "gone")[2] == 0
+    assert fit("third", learnt.spec(seed=78))[2] == 1, "another seed learns anew"
+    shutil.rmtree(first)
+    assert fit("fourth", spec)[2] == 0, "it is there though its job was cleared away"
+    assert fit("fifth", learnt.spec(seed=79))[2] == 1
+    assert fit("sixth", learnt.spec(seed=78))[2] == 1, "the one unused for longest has made room"
+    assert len([*(tmp_path / "fits").iterdir()]) == 2, "and nothing else was left"
+
+
+def test_a_kept_fit_that_can_not_be_linked_is_learnt_again(learnt: Shop, tmp_path: Path) -> None:
+    spec, kept = learnt.spec(seed=77), KeptFits(tmp_path / "fits")
+    runner = Counting()
+    for name in ("first", "second"):
+        folder = learnt.folder(name)
+        if name == "second":
+            (folder / "learnt").write_text("in the way")
+        run_fit(spec, spec.takes[0], LEARNING, runner=runner, frames=WHOLE, folder=folder, report=Report(), kept=kept)
+    assert runner.fits == 2
+    assert (folder / STEP_REPORT).is_file()
+
+
+def test_fits_that_can_not_be_kept_stop_nobody(learnt: Shop, tmp_path: Path) -> None:
+    (tmp_path / "fits").write_text("a file where the folder should be")
+    spec, runner = learnt.spec(seed=77), Counting()
+    run_fit(
+        spec, spec.takes[0], LEARNING, runner=runner, frames=WHOLE, folder=learnt.folder("first"), report=Report(),
+        kept=KeptFits(tmp_path / "fits"),
+    )  # fmt: skip
+    assert runner.fits == 1
