@@ -3,7 +3,8 @@
 Two witnesses in turn. First the ImageNet encoder's features: a linear classifier tells what lies inside the box, or near the
 points, from what lies outside, and is taught again by its own answer until the surroundings inside the box have gone over to
 the outside (self-training, as in multiple-instance learning). Then GrabCut (Rother et al. 2004), started from that answer,
-draws the edge along the plate's colours. GrabCut from the box alone finds half as much.
+draws the edge along the plate's colours. Against GrabCut from the same tight box alone, mean overlap with the truth: .72 for
+.56 on the frames it was tuned on, level on eight others (.56); three points in the box lift those to .70.
 
 Arrays are (height, width) at working resolution.
 """
