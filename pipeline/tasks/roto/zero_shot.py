@@ -52,8 +52,10 @@ def follow(model: Any, shot: ShotContext, prompts: Mapping[int, Prompts]) -> Fac
         subjects[prompted_object(shot.keys)].prompts = told
     for frame in sorted({f for n in known for f in shot.keys.get(n, {})})[:1]:
         shot.preview(frame, {k: small(m) for k, m in layers_of(_painted(shot, known, frame)).items()})
-    shot.prefetch(frames)
-    tracker = Sam2Tracker(model, lambda i: shot.display(frames[i]), len(frames), shape, scene_breaks(frames, shot.cuts))
+    side = int(model.config.image_size)
+    shot.prefetch(frames, side)
+    breaks = scene_breaks(frames, shot.cuts)
+    tracker = Sam2Tracker(model, lambda i: shot.display(frames[i], side), len(frames), shape, breaks)
     writer = PriorWriter()
     for done, tracked in enumerate(tracker.track(subjects), 1):
         frame, number = frames[tracked.index], known.index(tracked.name)
