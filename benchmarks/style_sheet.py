@@ -1,6 +1,6 @@
 """The contact sheet of style transfer: the demo's shot, painted by a program on two frames, and by a mood board.
 
-    python -m benchmarks.style_sheet docs/images/style.png [--height 360]
+    python -m benchmarks.style_sheet docs/images/style.jpg [--height 360]
 
 The painting is layered brush strokes along the edges (Hertzmann, "Painterly rendering with curved brush strokes of multiple
 sizes", 1998, with straight strokes): it stands for a painter, so it is made of single frames and knows nothing of time.
@@ -141,9 +141,10 @@ def main() -> int:
     board = styled(plate, {}, (mood,), StyleParameters(mood="mood"))
     rows = [np.hstack([made[i] for i in SHOWN]) for made in (shown, one, two, board)]
     sheet = np.clip(np.vstack(rows), 0, 1)
-    small = cv2.resize(sheet, (1600, round(1600 * sheet.shape[0] / sheet.shape[1])), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(sheet, (1200, round(1200 * sheet.shape[0] / sheet.shape[1])), interpolation=cv2.INTER_AREA)
     options.sheet.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(options.sheet), cv2.cvtColor(np.asarray(small * 255 + 0.5, np.uint8), cv2.COLOR_RGB2BGR))
+    packed = cv2.cvtColor(np.asarray(small * 255 + 0.5, np.uint8), cv2.COLOR_RGB2BGR)
+    cv2.imwrite(str(options.sheet), packed, [cv2.IMWRITE_JPEG_QUALITY, 84])
     print(
         f"{options.sheet}: frames {SHOWN} of the plate, of one painted frame (0), of two (0, {FRAMES - 1}), of a mood board"
     )
