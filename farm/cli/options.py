@@ -113,7 +113,7 @@ def _choice(entry: dict[str, Any]) -> Any:
 
 
 CONTROLS: dict[Kind, Callable[[dict[str, Any]], Any]] = {
-    Kind.INT: lambda e: click.IntRange(e.get("min"), e.get("max")),
+    Kind.INT: lambda e: click.IntRange(e.get("min"), e.get("max")) if {"min", "max"} & set(e) else click.INT,
     Kind.FLOAT: _float,
     Kind.BOOL: lambda _: click.BOOL,
     Kind.TEXT: lambda _: click.STRING,
