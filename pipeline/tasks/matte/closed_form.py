@@ -145,13 +145,16 @@ def _as_matrix(
     problem: Problem, pixels: NDArray[np.intp], number: Index, values: Float
 ) -> tuple[scipy.sparse.csr_array, Float]:
     height, width = problem.unknown.shape
-    reach = np.array([dy * width + dx for dy, dx in product(range(-2, 3), repeat=2)], np.int64)
-    beside = np.clip(pixels[:, None] + reach, 0, height * width - 1)
-    column = number[beside]
-    used = values != 0
-    known = np.where((column < 0) & used, problem.known.ravel()[beside], np.float32(0))
-    pull = -(values * known).sum(1, dtype=np.float32)
-    used &= column >= 0
+    known = problem.known.ravel()
+    pull = np.zeros(len(pixels), np.float32)
+    column = np.empty(values.shape, np.int32)
+    # An offset at a time: all at once would take several times the matrix's own memory.
+    for k, (dy, dx) in enumerate(product(range(-2, 3), repeat=2)):
+        beside = np.clip(pixels + (dy * width + dx), 0, height * width - 1)
+        column[:, k] = number[beside]
+        outside = column[:, k] < 0
+        pull[outside] -= values[outside, k] * known[beside[outside]]
+    used = (column >= 0) & (values != 0)
     ends = np.concatenate(([0], np.cumsum(used.sum(1)))).astype(np.int32)
     matrix = scipy.sparse.csr_array((values[used], column[used], ends), shape=(len(pixels), len(pixels)))
     return matrix, pull
