@@ -79,7 +79,7 @@ def uncross(control: Array, flattenings: tuple[int, ...] = THOROUGH) -> Array:
     control = control.copy()
     last = np.zeros(0, np.int64)
     for number in range(_ROUNDS):
-        pairs = np.concatenate([crossing_segments(control, steps) for steps in flattenings])
+        pairs = _first_crossings(control, flattenings)
         if len(pairs) == 0:
             if len(last) == 0:
                 return control
@@ -95,6 +95,15 @@ def uncross(control: Array, flattenings: tuple[int, ...] = THOROUGH) -> Array:
             _gather(control, int(pairs[0, 0]), int(pairs[0, 1]))
     control[:, :3] = control[:, :1].mean(0)  # no outline is left: a point, which covers nothing
     return control
+
+
+def _first_crossings(control: Array, flattenings: tuple[int, ...]) -> NDArray[np.int64]:
+    """Pairs of the first flattening that shows any."""
+    for steps in flattenings:
+        pairs = crossing_segments(control, steps)
+        if len(pairs):
+            break
+    return pairs
 
 
 def _shorten(control: Array, segments: NDArray[np.int64]) -> None:

