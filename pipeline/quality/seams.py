@@ -28,6 +28,8 @@ _DEPTH = 12
 _NO_GRAIN = 0.0015
 """Deviation in model space that nobody sees, added to both sides: where neither has grain they are alike."""
 _REACH = 8
+_NO_MATCH = 2.0
+"""Pixels that a window counts which nothing on the made side goes on from: what was made up need not go on, what slipped must be found."""
 _TEXTURE = 0.02
 """Deviation of a profile above which it can be matched."""
 
@@ -128,7 +130,7 @@ def _strip_shift(strip: Float) -> float:
         if within is None:
             continue  # the plate itself doesn't go on here: nothing to hold the made side to
         # A straight edge goes on: as far to the one side as it came from the other.
-        missed.append(_REACH / 2 if across is None else min(abs(across + within), _REACH))
+        missed.append(_NO_MATCH if across is None else abs(across + within))
     return float(np.median(missed)) if missed else 0.0
 
 
