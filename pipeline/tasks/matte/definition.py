@@ -67,7 +67,8 @@ class MatteParameters(Parameters):
         kind=Kind.STROKE,
         label="Hair brush",
         group="Edge",
-        help="Brush over hair that reaches farther out, or over gaps in it. Between frames with strokes they move from one to the next; before and after they stay.",
+        help="Brush over hair that reaches farther out, or over gaps in it. "
+        "Between frames with strokes they move from one to the next; before and after they stay.",
     )
     detail_radius: float = parameter(
         20.0, min=1.0, max=400.0, unit="px", label="Brush radius", group="Edge", help="Radius of the hair brush."
