@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from pipeline.errors import Fault
+from pipeline.errors import Fault, ModelError
+from pipeline.models.inspect import inspect_controlnet, inspect_lora, recognise
 from pipeline.tasks.intake import Submission
 from pipeline.tasks.style_transfer.definition import StyleParameters
 
@@ -22,10 +23,27 @@ def check(submission: Submission) -> Iterator[Fault]:
             yield Fault(
                 f"parameter {name}", "goes with a diffusers folder, and none is the model", "name its base as the model"
             )
+    if by_model:
+        yield from _adapters(submission)
     if by_model and any(submission.keys.values()):
         yield Fault(
             "keys", "a diffusers model paints by itself and takes no painted frames", "leave out the keys or the model"
         )
+
+
+def _adapters(submission: Submission) -> Iterator[Fault]:
+    """Whether LoRA and ControlNet go with the base that they were given beside."""
+    assert submission.model.path is not None  # a family is told of a path alone
+    checks = {"lora": inspect_lora, "controlnet": inspect_controlnet}
+    wanted = {name: path for name, path in submission.paths.items() if name in checks}
+    if not wanted:
+        return
+    base = recognise(submission.model.path, families=("diffusers",))
+    for name, path in wanted.items():
+        try:
+            checks[name](path, base)
+        except ModelError as error:
+            yield Fault(f"parameter {name}", error.message, error.hint)
 
 
 def _keys(submission: Submission, parameters: StyleParameters) -> Iterator[Fault]:
