@@ -60,12 +60,20 @@ def space_seam(picture: Float, plate: tuple[int, int, int, int]) -> Seam:
     return found
 
 
-def time_seam(made: Float, originals: Sequence[Float], *, steps: int, spans: Sequence[int]) -> Seam:
+def time_seam(
+    made: Float,
+    originals: Sequence[Float],
+    *,
+    steps: int,
+    spans: Sequence[int],
+    across: tuple[Float, int] | None = None,
+) -> Seam:
     """The join of a made frame to the nearest original, `steps` frames away.
 
     `originals`: that one, the next beyond it, and a third if there is one; `spans`: frames between the first two and the last two. What the
     plate itself does from frame to frame is what the join may do: light and grain are compared after motion; the shift is the change of
-    speed at the join, in pixels a frame, less the change of speed that the plate shows just before it.
+    speed at the join, in pixels a frame, less the change of speed that the plate shows just before it. `across`: where the made
+    frame lies in a gap, the plate's frame beyond the gap and how far that is from the nearest: the change of speed towards it is the plate's too.
     """
     scale = min(1.0, _LINES / 2 / made.shape[0])
     size = (max(16, round(made.shape[1] * scale)), max(16, round(made.shape[0] * scale)))
@@ -75,6 +83,9 @@ def time_seam(made: Float, originals: Sequence[Float], *, steps: int, spans: Seq
     speed = own / np.float32(-spans[0])
     change = _typical(on / np.float32(steps) - speed)
     natural = _typical(speed - _flow(small[2], small[3]) / np.float32(-spans[1])) if len(small) > 3 else 0.0
+    if across is not None:
+        beyond = cv2.resize(across[0], size, interpolation=cv2.INTER_AREA)
+        natural = max(natural, _typical(_flow(small[1], beyond) / np.float32(across[1]) - speed))
     return Seam(
         light=max(0.0, join - usual),
         shift=max(0.0, change - natural) / scale * min(1.0, _LINES / made.shape[0]),

@@ -282,7 +282,9 @@ class Maker:
             if len(originals) < 2:
                 continue
             spans = [abs(line[1] - line[0]), abs(line[min(2, len(line) - 1)] - line[1]) or 1]
-            found = time_seam(made, originals, steps=abs(near - frame), spans=spans)
+            other = after if near == before else before
+            across = None if other is None else (self._picture(other), abs(other - near))
+            found = time_seam(made, originals, steps=abs(near - frame), spans=spans, across=across)
             worst = worst.worst(found)
         return worst
 

@@ -95,3 +95,12 @@ def test_a_frame_of_other_light_or_without_grain_is_found() -> None:
 def test_the_score_is_the_worst_part_of_a_bound() -> None:
     assert Seam(light=LIGHT_MOST / 2, shift=SHIFT_MOST, grain=0.0).score == pytest.approx(1.0)
     assert Seam(0.1, 0.0, 0.2).worst(Seam(0.0, 1.0, 0.5)) == Seam(0.1, 1.0, 0.5)
+
+
+def test_a_frame_in_a_gap_may_change_speed_as_the_plate_does_across_it() -> None:
+    """The plate stands, and has moved by twelve pixels beyond the gap: half of that in the middle is no slip."""
+    originals = [scene(0.0, seed=k) for k in range(3)]
+    alone = time_seam(scene(6.0, seed=9), originals, steps=1, spans=[1, 1])
+    inside = time_seam(scene(6.0, seed=9), originals, steps=1, spans=[1, 1], across=(scene(12.0, seed=7), 2))
+    assert alone.shift > SHIFT_MOST
+    assert inside.shift < SHIFT_MOST / 3
