@@ -73,7 +73,7 @@ def time_seam(
     `originals`: that one, the next beyond it, and a third if there is one; `spans`: frames between the first two and the last two. What the
     plate itself does from frame to frame is what the join may do: light and grain are compared after motion; the shift is the change of
     speed at the join, in pixels a frame, less the change of speed that the plate shows just before it. `across`: where the made
-    frame lies in a gap, the plate's frame beyond the gap and how far that is from the nearest: the change of speed towards it is the plate's too.
+    frame lies in a gap, the plate's frame beyond the gap and how far that is from the nearest: its change of speed is the plate's too.
     """
     scale = min(1.0, _LINES / 2 / made.shape[0])
     size = (max(16, round(made.shape[1] * scale)), max(16, round(made.shape[0] * scale)))
