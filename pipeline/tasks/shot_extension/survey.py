@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.plate import Window
 from pipeline.tasks.contract import ShotContext
 from pipeline.tasks.shot_extension import grain as grain_of
 from pipeline.tasks.shot_extension.camera import Matrix, homography, motion_of, scaling, shift
@@ -210,13 +209,3 @@ class Survey:
         right = int(np.ceil((width - x - self.size[1]) * sx)) + across
         bottom = int(np.ceil((height - y - self.size[0]) * sy)) + down
         return Layout(tiny, (tiny[0] + top + bottom, tiny[1] + left + right), (left, top), tiny)
-
-
-def layout_of(plate: Window, window: Window, shape: tuple[int, int]) -> Layout:
-    """The plate in what is delivered; `shape`: (h, w) of the flow's grid."""
-    return Layout(
-        (plate.height, plate.width),
-        (window.height, window.width),
-        (plate.x_min - window.x_min, plate.y_min - window.y_min),
-        shape,
-    )
