@@ -128,9 +128,8 @@ def shortest(shape: Moving, allowed_px: Array) -> list[int]:
         system = shape.systems[frame]
         low, high = max(0, frame - _REACH), min(count, frame + _REACH + 1)
         near = flat[low:high][:, ids][:, system.segment]
-        found = np.full((count, len(system.target)), np.nan, np.float32)
-        found[low:high] = np.einsum("amk,mk->am", near, system.rows) - system.target
-        distance.append(found)
+        off = np.einsum("amk,mk->am", near, system.rows) - system.target
+        distance.append((low, off.astype(np.float32)))
     budget = allowed_px * shape.length_px
     best = np.full(count, np.inf)
     best[0] = 1
@@ -152,11 +151,12 @@ def shortest(shape: Moving, allowed_px: Array) -> list[int]:
     return keys[::-1]
 
 
-def _holds(shape: Moving, distance: Sequence[NDArray[np.float32]], budget: Array, a: int, b: int) -> bool:
+def _holds(shape: Moving, distance: Sequence[tuple[int, NDArray[np.float32]]], budget: Array, a: int, b: int) -> bool:
     middle = (a + b) / 2
     for frame in sorted(range(a + 1, b), key=lambda f: abs(f - middle)):
         share = (frame - a) / (b - a)
-        off = np.abs(distance[frame][a] * (1 - share) + distance[frame][b] * share)
+        low, near = distance[frame]
+        off = np.abs(near[a - low] * (1 - share) + near[b - low] * share)
         if float(off @ shape.systems[frame].weight) > budget[frame]:
             return False
     return True
