@@ -18,12 +18,20 @@ _HARD_PX = 2.5
 
 def feather_px(mattes: Sequence[NDArray[np.uint8]], fits: Array) -> Array:
     """(points,) width of the ramp in px, 0 where the edge is hard: the median over frames of twice the way from a quarter to
-    three quarters, along the normal. `mattes`: (height, width) 0 … 255; `fits`: (frames, points, 3, 2)."""
+    three quarters, along the normal; where that finds no end, what its neighbours have.
+
+    `mattes`: (height, width) 0 … 255; `fits`: (frames, points, 3, 2)."""
     if len(mattes) == 0:
         return np.zeros(fits.shape[1])
     steps = np.arange(-_REACH_PX, _REACH_PX + _STEP_PX, _STEP_PX)
     found = np.array([_widths(matte, control, steps) for matte, control in zip(mattes, fits, strict=True)])
-    width = np.median(found, axis=0)
+    known = np.isfinite(found).sum(0) * 2 > len(found)  # a normal that runs along an edge or a tip finds no end
+    if not known.any():
+        return np.zeros(fits.shape[1])
+    width = np.nanmedian(found[:, known], axis=0)
+    width = np.interp(np.arange(len(known)), np.flatnonzero(known), width, period=len(known))
+    # One vertex alone is no soft edge: the middle of three neighbours.
+    width = np.median([np.roll(width, 1), width, np.roll(width, -1)], axis=0)
     return np.where(width > _HARD_PX, width, 0.0)
 
 
@@ -35,4 +43,6 @@ def _widths(matte: NDArray[np.uint8], control: Array, steps: Array) -> Array:
     middle = len(steps) // 2
     inward = np.logical_and.accumulate(inside[:, middle::-1], axis=1).sum(1)
     outward = np.logical_and.accumulate(inside[:, middle:], axis=1).sum(1)
-    return np.asarray(2 * _STEP_PX * np.maximum(inward + outward - 1, 0), np.float64)
+    width = 2 * _STEP_PX * np.maximum(inward + outward - 1, 0)
+    ended = (inward <= middle) & (outward < len(steps) - middle)
+    return np.where(ended, width, np.nan)
