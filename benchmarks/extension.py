@@ -125,9 +125,9 @@ def extended(
     return results
 
 
-def time_table(shots: Sequence[str]) -> None:
+def time_table(shots: Sequence[str], ends: Sequence[tuple[int, int]] = ENDS, grain: float = 1.0) -> None:
     """Frames beyond an end."""
-    print(f"\nTime: PSNR in dB of the frames beyond {len(ENDS)} ends of each shot\n")
+    print(f"\nTime: PSNR in dB of the frames beyond {len(ends)} ends of each shot, grain {grain:g}\n")
     print("| shot | frames on | freeze | ping-pong | here | confidence | seam |")
     print("|---|---|---|---|---|---|---|")
     means: dict[int, list[float]] = {}
@@ -135,11 +135,11 @@ def time_table(shots: Sequence[str]) -> None:
     for name in shots:
         plate = load_plate(name)
         rows: dict[int, list[tuple[float, ...]]] = {}
-        for index, way in ENDS:
+        for index, way in ends:
             last = FIRST + index
             kept = {f: p for f, p in plate.items() if (f <= last if way > 0 else f >= last)}
             new = [frame for k in AHEAD if (frame := last + way * k) in plate]
-            made = extended(kept, ExtensionParameters(), wanted=sorted({*kept, *new}), clock=clock)
+            made = extended(kept, ExtensionParameters(grain=grain), wanted=sorted({*kept, *new}), clock=clock)
             for frame in new:
                 k = abs(frame - last)
                 truth, rgb = shown(plate[frame]), made[frame].rgb
@@ -159,7 +159,7 @@ def time_table(shots: Sequence[str]) -> None:
             print(f"| {name} | +{k} | {mean[0]:.1f} | {mean[1]:.1f} | {mean[2]:.1f} | {mean[3]:.2f} | {mean[4]:.2f} |")
     for k, bar in ((1, BARS["+1"]), (2, BARS["+2"])):
         print(f"Mean at +{k}: {np.mean(means[k]):.2f} dB; bar {bar}")
-    print(f"CPU: fit {clock.fit / len(ENDS) / len(shots):.1f} s a shot, {clock.run / clock.frames:.2f} s a frame")
+    print(f"CPU: fit {clock.fit / len(ends) / len(shots):.1f} s a shot, {clock.run / clock.frames:.2f} s a frame")
 
 
 def space_table(shots: Sequence[str]) -> None:
@@ -220,7 +220,7 @@ def between_table(shots: Sequence[str]) -> None:
         frames = sorted(plate)
         out = frames[1:-1:4]
         kept = {f: p for f, p in plate.items() if f not in out}
-        made = extended(kept, ExtensionParameters(), wanted=frames, clock=clock)
+        made = extended(kept, ExtensionParameters(grain=grain), wanted=frames, clock=clock)
         rows = []
         for frame in out:
             rgb = made[frame].rgb
@@ -239,14 +239,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="*", default=["time", "space", "between"])
     parser.add_argument("--shots", nargs="+", default=list(SHOTS))
+    parser.add_argument("--tail", type=int, help="time: this one end alone, by the index of its last frame")
+    parser.add_argument("--grain", type=float, default=1.0, help="time: strength of the grain on made frames")
     arguments = parser.parse_args()
     if not (data_root() / "footage").is_dir():
         print(f"no footage at {data_root()}: set PLATEWRIGHT_DATA; nothing measured", file=sys.stderr)
         return 0
     cv2.setNumThreads(1)
-    tables = {"time": time_table, "space": space_table, "between": between_table}
+    ends = ENDS if arguments.tail is None else ((arguments.tail, 1),)
     for name in arguments.tables:
-        tables[name](arguments.shots)
+        match name:
+            case "time":
+                time_table(arguments.shots, ends, arguments.grain)
+            case "space":
+                space_table(arguments.shots)
+            case "between":
+                between_table(arguments.shots)
+            case _:
+                parser.error(f"no table is called {name}")
     print(
         f"\n{platform.processor() or platform.machine()}, Python {platform.python_version()}, OpenCV {cv2.__version__}"
     )

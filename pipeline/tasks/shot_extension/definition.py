@@ -7,7 +7,7 @@ from typing import Literal
 
 from pipeline.parameters import Kind, Parameters, parameter
 from pipeline.plate import Window
-from pipeline.tasks.definition import CONFIDENCE, Measure, TaskDefinition
+from pipeline.tasks.definition import CONFIDENCE, Bound, Measure, TaskDefinition
 
 HONEST_REACH = 4
 """Frames beyond the plate up to which extrapolated motion looks like the shot; further out it ghosts."""
@@ -172,4 +172,5 @@ SHOT_EXTENSION = TaskDefinition(
     windows=windows,
     inspect="pipeline.tasks.shot_extension.intake:check",
     measures=MEASURES,
+    bounds={"seam": Bound(most=SEAM_MOST, unless="accept_joins")},
 )
