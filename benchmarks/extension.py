@@ -220,7 +220,7 @@ def between_table(shots: Sequence[str]) -> None:
         frames = sorted(plate)
         out = frames[1:-1:4]
         kept = {f: p for f, p in plate.items() if f not in out}
-        made = extended(kept, ExtensionParameters(grain=grain), wanted=frames, clock=clock)
+        made = extended(kept, ExtensionParameters(), wanted=frames, clock=clock)
         rows = []
         for frame in out:
             rgb = made[frame].rgb

@@ -67,14 +67,16 @@ def digest_of(path: Path) -> str:
     return made.hexdigest()
 
 
-def spline_at(path: Path, frame: int, *, window: Window, display: Window) -> Array:
+def spline_at(path: Path, frame: int, *, window: Window, display: Window, of: str | None = None) -> Array:
     """The shapes of a file on a frame, drawn in the plate's display window and given in its data `window`.
+
+    `of`: those of this object alone, when the file has it.
 
     Raises: PipelineError (a file that holds no shapes).
     """
     from pipeline.shapes.read import read_spline_matte
 
-    whole = read_spline_matte(path, frame, width=display.width, height=display.height)
+    whole = read_spline_matte(path, frame, width=display.width, height=display.height, object_name=of)
     if window == display:
         return whole
     out = np.zeros((window.height, window.width), np.float32)
@@ -147,10 +149,10 @@ def other_plate(path: Path, *, window: Window) -> Array:
     return rgb
 
 
-def inspect_spline_key(path: Path, frame: int, *, window: Window, display: Window) -> KeyInspection:
-    """Look at a keyframe that was given as shapes: what they cover on its frame. Raises: StorageError."""
+def inspect_spline_key(path: Path, frame: int, *, window: Window, display: Window, of: str) -> KeyInspection:
+    """Look at an object's keyframe that was given as shapes: what they cover on its frame. Raises: StorageError."""
     try:
-        return covering(spline_at(path, frame, window=window, display=display))
+        return covering(spline_at(path, frame, window=window, display=display, of=of))
     except StorageError:
         raise
     except PipelineError as error:

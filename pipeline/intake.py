@@ -36,6 +36,7 @@ from pipeline.jobs.spec import (
     FaultText,
     InputSpec,
     JobRequest,
+    KeyRequest,
     KeySpec,
     ModelSpec,
     PlateSpec,
@@ -208,7 +209,7 @@ class _Intake:
                 path = self._path(key.path)
                 if plate is None:
                     continue
-                found = self._look_at_key(Path(path), key.frame, plate)
+                found = self._look_at_key(Path(path), key, plate)
             except PipelineError as error:
                 self._fault(error, where)
                 continue
@@ -217,12 +218,12 @@ class _Intake:
             out.append(KeySpec(**values, hash=found.hash, coverage=found.coverage))
         return tuple(out)
 
-    def _look_at_key(self, path: Path, frame: int, plate: Plate) -> KeyInspection:
+    def _look_at_key(self, path: Path, key: KeyRequest, plate: Plate) -> KeyInspection:
         window, display = plate.data_window, plate.display_window
         if self.definition.key_kind == "picture":
             return inspect_painted_key(path, window=window, display=display)
         if path.suffix.lower() in SPLINES:
-            return inspect_spline_key(path, frame, window=window, display=display)
+            return inspect_spline_key(path, key.frame, window=window, display=display, of=key.object)
         return inspect_key(path, window=window, display=display)
 
     def _takes(

@@ -231,7 +231,7 @@ def _read_keys(spec: JobSpec, definition: TaskDefinition) -> dict[str, dict[int,
             if definition.key_kind == "picture":
                 matte = painted_picture(path, colorspace=None, **where)
             elif path.suffix.lower() in SPLINES:
-                matte = spline_at(path, key.frame, **where)
+                matte = spline_at(path, key.frame, **where, of=key.object)
             else:
                 matte = read_matte(path, **where)
         except PipelineError as error:

@@ -81,7 +81,7 @@ class ExtractShapes(InstancePlugin):
         objects = [name for name in request.added_layers if name != UNION]
         if request.splines is None or (layer == UNION and objects):
             return
-        # Here, because most publishes want none, and these bring SciPy along.
+        # Here, because most publishes want none.
         from pipeline.shapes.fit import shapes_of
         from pipeline.shapes.write import write_all
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,21 @@ def _check_depth(text: str) -> None:
             depth -= 1
 
 
+def _known(path: Path) -> ShapeSet:
+    """The shapes of a file that is asked for frame after frame."""
+    try:
+        status = path.stat()
+    except OSError:
+        return read_shapes(path)  # it says what is wrong
+    return _as_it_was(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _as_it_was(path: Path, size: int, mtime_ns: int) -> ShapeSet:
+    del size, mtime_ns  # a file that changed is another one
+    return read_shapes(path)
+
+
 def read_spline_matte(
     path: Path | str, frame: int, *, width: int, height: int, object_name: str | None = None
 ) -> NDArray[np.float32]:
@@ -103,7 +119,7 @@ def read_spline_matte(
     A file without frames of its own holds for every frame. `object_name`: only that object's shapes, when the file has it.
     Raises: ShapeError (see `read_shapes`; another picture size; nothing drawn on this frame), StorageError.
     """
-    shapes = read_shapes(path)
+    shapes = _known(Path(path))
     if (shapes.width, shapes.height) != (width, height):
         raise ShapeError(
             f"{Path(path).name} is for a picture of {shapes.width}x{shapes.height}, not {width}x{height}",
