@@ -10,7 +10,7 @@ class RotoParameters(Parameters):
     """What an artist can set for a roto."""
 
     iterations: int = parameter(
-        300,
+        500,
         min=0,
         max=5000,
         group="Fit",
@@ -76,6 +76,8 @@ ROTO = TaskDefinition(
     product="roto",
     keys_min=0,
     fits=True,
+    # Each frame is held against the one on either side, where a net answers.
+    context_frames=lambda p: 1 if isinstance(p, RotoParameters) and p.iterations > 0 else 0,
     chunk_frames=12,
     memory_mb=2500,
     default_model="efficientnet-lite0",

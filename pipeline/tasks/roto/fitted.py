@@ -1,4 +1,5 @@
-"""What a fit leaves in its folder, and how a chunk reads it: `fit.json`, `priors.npz`, and `net.safetensors` when there is a net."""
+"""What a fit leaves in its folder, and how a chunk reads it: `fit.json`, `priors.npz`, and where there is a net `net.safetensors`
+and `flows.npz`."""
 
 from __future__ import annotations
 
@@ -12,12 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import RunnerError
+from pipeline.motion import FlowPair
 from pipeline.tasks.roto.flow import Propagated, from_bytes
 
-SCHEMA = "platewright.roto-fit/1"
+SCHEMA = "platewright.roto-fit/2"
 NET = "net.safetensors"
 _FACTS = "fit.json"
 _PRIORS = "priors.npz"
+_FLOWS = "flows.npz"
+_STEPS_A_PIXEL = 16
+_ZERO = 1 << 15
+"""A flow of 0, as it is packed."""
 
 Bytes = NDArray[np.uint8]
 
@@ -89,12 +95,49 @@ def load_priors(folder: Path, objects: Sequence[str], frames: Sequence[int]) -> 
     return found
 
 
+def save_flows(folder: Path, flows: Mapping[int, FlowPair]) -> None:
+    """Write the flow between a frame and the next, both ways: at half its size and in sixteenths of a pixel, about 50 kB a frame
+    of 480 lines. Raises: OSError."""
+    packed: dict[str, Bytes] = {}
+    for frame, pair in flows.items():
+        both = np.concatenate([pair.forward, pair.backward], axis=2, dtype=np.float32)
+        height, width = both.shape[:2]
+        small = cv2.resize(both, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
+        steps = np.clip(np.rint(small * _STEPS_A_PIXEL) + _ZERO, 0, 2 * _ZERO - 1).astype(np.uint16)
+        _, packed[str(frame)] = cv2.imencode(".png", steps, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    np.savez(folder / _FLOWS, **packed)  # type: ignore[arg-type]  # the stub takes the names for allow_pickle
+
+
+def load_flows(folder: Path, frames: Sequence[int], shape: tuple[int, int]) -> dict[int, FlowPair]:
+    """Those of `frames` that have a next one in the same shot → the flow to it, at half of `shape`, the working resolution.
+
+    Raises: RunnerError (the file is missing or damaged).
+    """
+    size = ((shape[1] + 1) // 2, (shape[0] + 1) // 2)
+    found: dict[int, FlowPair] = {}
+    try:
+        with np.load(folder / _FLOWS) as packed:
+            for frame in frames:
+                if str(frame) in packed:
+                    steps = _decoded(packed[str(frame)], cv2.IMREAD_UNCHANGED).astype(np.float32)
+                    both = cv2.resize((steps - _ZERO) / _STEPS_A_PIXEL, size, interpolation=cv2.INTER_LINEAR)
+                    half = both.astype(np.float16)
+                    found[frame] = FlowPair(half[..., :2], half[..., 2:])
+    except (OSError, ValueError) as error:
+        raise RunnerError(f"the roto fit in {folder} lacks its flows", "run the fit step again") from error
+    return found
+
+
 def _member(number: int, frame: int) -> str:
     return f"{number}_{frame}"
 
 
 def _unpack(packed: Bytes) -> NDArray[np.float32]:
-    matte = cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE)
-    if matte is None:
+    return from_bytes(np.asarray(_decoded(packed, cv2.IMREAD_GRAYSCALE), np.uint8))
+
+
+def _decoded(packed: Bytes, form: int) -> NDArray[np.integer]:
+    picture = cv2.imdecode(packed, form)
+    if picture is None:
         raise ValueError("damaged PNG")
-    return from_bytes(np.asarray(matte, np.uint8))
+    return np.asarray(picture)

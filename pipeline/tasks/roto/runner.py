@@ -20,9 +20,18 @@ from pipeline.motion import FlowEstimator, FlowPair, Warp
 from pipeline.parameters import Parameters
 from pipeline.quality.overlap import region_similarity
 from pipeline.tasks.contract import FrameResult, ModelRef, ShotContext
+from pipeline.tasks.roto.agreement import Agreement, of_shot
 from pipeline.tasks.roto.clean import drop_islands
 from pipeline.tasks.roto.definition import ROTO, RotoParameters
-from pipeline.tasks.roto.fitted import NET, Fitted, PriorWriter, load_facts, load_priors, save_facts
+from pipeline.tasks.roto.fitted import (
+    NET,
+    Fitted,
+    PriorWriter,
+    load_facts,
+    load_priors,
+    save_facts,
+    save_flows,
+)
 from pipeline.tasks.roto.flow import Forward, cross_check, from_bytes, propagate
 from pipeline.tasks.roto.interactive import keyed_by
 from pipeline.tasks.roto.layers import MATTE, WORKING_HEIGHT, fit_to, layers_of, small
@@ -35,8 +44,6 @@ from pipeline.tasks.roto.zero_shot import follow, look_at, salient
 
 if TYPE_CHECKING:
     import torch
-
-    from pipeline.tasks.roto.fused import FusedNet
 
 Float = NDArray[np.float32]
 
@@ -130,6 +137,8 @@ class RotoRunner:
             credit=credit,
         )
         writer.save(shot.folder)
+        if iterations:
+            save_flows(shot.folder, reading.flows())
         save_facts(shot.folder, fitted)
         quality = [q for frames in writer.quality.values() for q in frames.values()]
         return {
@@ -143,7 +152,11 @@ class RotoRunner:
             "loss": round(loss, 5),
             "flow_quality": round(float(np.mean(quality)), 4),
             **seen,
-            **({"prompted_frames": list(asked), "prompt_credit": round(min(credit.values(), default=1.0), 4)} if asked else {}),
+            **(
+                {"prompted_frames": list(asked), "prompt_credit": round(min(credit.values(), default=1.0), 4)}
+                if asked
+                else {}
+            ),
         }
 
     def _learn(self, shot: ShotContext, objects: Sequence[str], reading: _Reading, iterations: int) -> float:
@@ -166,11 +179,12 @@ class RotoRunner:
         return loss
 
     def run(self, shot: ShotContext) -> Iterator[FrameResult]:
-        """A result for each frame. A frame's depends on nothing but the fit and that frame, so chunks join without seams."""
+        """A result for each frame. A frame's depends on nothing but the fit, that frame and the one on either side, so chunks join
+        without seams."""
         parameters = _parameters(shot)
         fitted = load_facts(shot.folder)
         free = [f for f in shot.frames if any(f not in shot.keys.get(name, {}) for name in fitted.objects)]
-        net = self._net(shot, fitted) if fitted.has_net and free else None
+        net = of_shot(shot, fitted) if fitted.has_net and free else None
         shot.prefetch(free, WORKING_HEIGHT)
         for number, frame in enumerate(shot.frames):
             mattes: dict[str, Float] = {}
@@ -187,12 +201,6 @@ class RotoRunner:
             }
             yield FrameResult(frame=frame, layers=layers, quality=_quality(list(judged.values()), mattes))
             shot.progress((number + 1) / len(shot.frames))
-
-    def _net(self, shot: ShotContext, fitted: Fitted) -> FusedNet:
-        from pipeline.tasks.roto.fit import read_net
-        from pipeline.tasks.roto.fused import FusedNet
-
-        return FusedNet(read_net(shot.folder / NET, len(fitted.objects)))
 
 
 class _Reading:
@@ -265,6 +273,10 @@ class _Reading:
             for i, rgb in self.pictures.items()
         ]
 
+    def flows(self) -> dict[int, FlowPair]:
+        """Frame → flow between it and the next, where no cut parts them."""
+        return {frame: pair for frame, pair in zip(self._frames, self._pairs, strict=False) if pair is not None}
+
     def between(self) -> float:
         """The part of the frames, over all objects, that lie between two keys of an object in one shot."""
         scenes = [bisect_right(self._breaks, i) for i in range(len(self._frames))]
@@ -276,7 +288,7 @@ class _Reading:
 
 
 def _unpainted(
-    shot: ShotContext, fitted: Fitted, net: FusedNet | Saliency | None, frame: int, parameters: RotoParameters
+    shot: ShotContext, fitted: Fitted, net: Agreement | Saliency | None, frame: int, parameters: RotoParameters
 ) -> tuple[dict[str, Float], dict[str, Uncertainty]]:
     """Every object's matte on a frame, at the plate's size, and how sure each is."""
     if isinstance(net, Saliency):
@@ -292,19 +304,16 @@ def _unpainted(
 
 
 def _found(
-    shot: ShotContext, fitted: Fitted, net: FusedNet | None, frame: int, parameters: RotoParameters
+    shot: ShotContext, fitted: Fitted, net: Agreement | None, frame: int, parameters: RotoParameters
 ) -> tuple[list[Float], list[Uncertainty]]:
     """The same at working resolution, by the shot's net, or by what the fit left for the frame."""
     priors = load_priors(shot.folder, fitted.objects, [frame])[frame]
-    quality = [fitted.quality[name][frame] for name in fitted.objects]
     if net is None:
+        quality = [fitted.quality[name][frame] for name in fitted.objects]
         found = priors
         judged = [_of_flow(prior, q) for prior, q in zip(priors, quality, strict=True)]
     else:
-        from pipeline.tasks.roto.infer import predict
-
-        rgb = np.clip(shot.display(frame, WORKING_HEIGHT), 0, BRIGHTEST)
-        found = predict(net, rgb, priors, quality, [fitted.key_area[n] for n in fitted.objects])
+        found = net.at(frame)
         if parameters.islands:
             found = np.stack([drop_islands(matte, prior) for matte, prior in zip(found, priors, strict=True)])
         judged = [uncertainty(matte, prior) for matte, prior in zip(found, priors, strict=True)]

@@ -32,8 +32,10 @@ def flow_only() -> RotoParameters:
 
 def run(runner: RotoRunner, shot: TinyShot, chunks: Sequence[Sequence[int]] | None = None) -> dict[int, FrameResult]:
     results: list[FrameResult] = []
+    reach = ROTO.context_frames(shot.parameters)
     for frames in chunks or [shot.frames]:
-        results += list(runner.run(replace(shot, frames=frames)))
+        context = {f + d for f in frames for d in range(-reach, reach + 1)} & set(shot.scene.pictures) - set(frames)
+        results += list(runner.run(replace(shot, frames=frames, context=sorted(context))))
     assert [r.frame for r in results] == [f for frames in chunks or [shot.frames] for f in frames]
     return {r.frame: r for r in results}
 
@@ -56,7 +58,7 @@ def test_a_fit_finds_the_object_on_frames_nobody_painted(runner: RotoRunner, fit
 
 def test_a_key_comes_back_as_it_was_given(runner: RotoRunner, fitted: TinyShot) -> None:
     soft = np.linspace(0, 1, 64 * 96, dtype=np.float32).reshape(64, 96)
-    shot = replace(fitted, keys={"ball": {1004: soft}}, frames=[1004])
+    shot = replace(fitted, keys={"ball": {1004: soft}}, frames=[1004], context=[1003, 1005])
     (result,) = runner.run(shot)
     assert result.layers["matte"]["A"].tobytes() == soft.tobytes()
     assert result.quality["is_key"] == 1 and result.quality["confidence"] == 1
@@ -70,6 +72,28 @@ def test_any_chunking_gives_the_same_bits(runner: RotoRunner, fitted: TinyShot) 
     for frame, result in whole.items():
         assert result.layers["matte"]["A"].tobytes() == chunked[frame].layers["matte"]["A"].tobytes()
         assert result.quality == chunked[frame].quality
+
+
+def test_a_frame_goes_by_the_ones_beside_it_and_no_further(
+    runner: RotoRunner, fitted: TinyShot, tmp_path: Path
+) -> None:
+    def without(*gone: int) -> bytes:
+        pictures = {f: np.zeros_like(p) if f in gone else p for f, p in fitted.scene.pictures.items()}
+        shot = replace(fitted, scene=replace(fitted.scene, pictures=pictures), keys={"ball": {}})
+        return run(runner, shot, [[1003]])[1003].layers["matte"]["A"].tobytes()
+
+    assert without() == without(1001, 1005)
+    assert without(1002) != without() != without(1004)
+
+
+def test_a_painted_neighbour_counts_as_painted(runner: RotoRunner, fitted: TinyShot) -> None:
+    empty = np.zeros((64, 96), np.float32)
+    beside = {"ball": {1002: empty, 1004: empty}}
+    plain, lowered = (
+        float(run(runner, replace(fitted, keys=keys), [[1003]])[1003].layers["matte"]["A"].sum())
+        for keys in ({"ball": {}}, beside)
+    )
+    assert lowered < plain
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(runner: RotoRunner, tmp_path: Path) -> None:

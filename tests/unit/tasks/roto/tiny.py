@@ -76,6 +76,10 @@ class TinyShot:
     def __post_init__(self) -> None:
         self.frames = self.frames or sorted(self.scene.pictures)
 
+    @property
+    def available(self) -> Sequence[int]:
+        return sorted({*self.frames, *self.context})
+
     def at(self, frame: int) -> RotoParameters:
         return self.parameters
 
