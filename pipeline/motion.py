@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.dense_flow import DenseFlow
+
 Float = NDArray[np.float32]
 Half = NDArray[np.float16]
 Bytes = NDArray[np.uint8]
@@ -36,8 +38,7 @@ class FlowEstimator:
     """Flow between two frames of one size."""
 
     def __init__(self) -> None:
-        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        self._dis.setFinestScale(0)  # the frames are halved already
+        self._flow = DenseFlow()  # the frames are halved already
 
     @staticmethod
     def prepare(rgb: Float) -> Bytes:
@@ -52,7 +53,7 @@ class FlowEstimator:
         return FlowPair(self._one(a, b), self._one(b, a))
 
     def _one(self, a: Bytes, b: Bytes) -> Half:
-        return np.asarray(self._dis.calc(a, b, None), np.float16)
+        return self._flow.between(a, b).astype(np.float16)
 
 
 class Warp:

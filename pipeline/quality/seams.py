@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.dense_flow import DenseFlow
+
 Float = NDArray[np.float32]
 
 LIGHT_MOST = 0.04
@@ -193,10 +195,8 @@ def _roughness(picture: Float) -> Float:
 
 
 def _flow(a: Float, b: Float) -> Float:
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    dis.setFinestScale(0)
     grey = [np.clip(one.mean(-1) * 255 + 0.5, 0, 255).astype(np.uint8) for one in (a, b)]
-    return np.asarray(dis.calc(grey[0], grey[1], None), np.float32)
+    return DenseFlow().between(grey[0], grey[1])
 
 
 def _step_in_light(a: Float, b: Float, flow: Float) -> float:

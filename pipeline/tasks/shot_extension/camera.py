@@ -33,7 +33,8 @@ def homography(flow: Float, size: tuple[int, int]) -> tuple[Matrix, float]:
     al. 2020) over a grid of vectors. Where nothing moves as one, the median shift, with a share of 0.
     """
     h, w = flow.shape[:2]
-    ys, xs = np.mgrid[_GRID // 2 : h : _GRID, _GRID // 2 : w : _GRID]
+    top, left = min(_GRID, h) // 2, min(_GRID, w) // 2
+    ys, xs = np.mgrid[top:h:_GRID, left:w:_GRID]
     start = np.stack([xs, ys], -1).reshape(-1, 2).astype(np.float32)
     vectors = flow[ys, xs].reshape(-1, 2)
     found, inliers = None, None

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.dense_flow import DenseFlow
 from pipeline.motion import grid
 from pipeline.tasks.shot_extension.camera import Matrix, apply, scaling
 from pipeline.tasks.shot_extension.reading import grey_of
@@ -159,10 +160,8 @@ def lay(source: Source, target: Float, known: Float, moving: Float, layout: Layo
 
 def _residual(target: Float, picture: Float, valid: Mask) -> tuple[Float, Float, Float]:
     """Flow that is left between target and laid source, the difference after it, and how far to trust it."""
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    dis.setFinestScale(0)
     a, b = grey_of(target), grey_of(picture)
-    bend = np.asarray(dis.calc(a, b, None), np.float32)
+    bend = DenseFlow().between(a, b)
     moved = cv2.remap(picture, grid(*a.shape) + bend, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     error = cv2.blur(np.abs(target - moved).mean(-1), (5, 5)).astype(np.float32)
     trust = np.exp(-np.square(error / _ERROR)).astype(np.float32) * valid

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.dense_flow import DenseFlow
 from pipeline.tasks.contract import ShotContext
 
 Float = NDArray[np.float32]
@@ -37,8 +38,7 @@ class Reader:
     def __init__(self, shot: ShotContext, *, tiny_lines: int = TINY_HEIGHT) -> None:
         self._tiny_lines = tiny_lines
         self._shot = shot
-        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        self._dis.setFinestScale(0)
+        self._flow = DenseFlow()
         self._pictures: OrderedDict[int, Float] = OrderedDict()
         self._smalls: OrderedDict[int, Float] = OrderedDict()
         self._looks: OrderedDict[int, tuple[Bytes, Float]] = OrderedDict()
@@ -83,7 +83,7 @@ class Reader:
         return _kept(self._flows, (a, b), _SMALL, lambda: self._estimate(a, b))
 
     def _estimate(self, a: int, b: int) -> Float:
-        return np.asarray(self._dis.calc(self.grey(a), self.grey(b), None), np.float32)
+        return self._flow.between(self.grey(a), self.grey(b))
 
 
 def tiny_shape(size: tuple[int, int], most: int) -> tuple[int, int]:

@@ -219,3 +219,8 @@ def test_a_layout_maps_the_window_to_its_grid() -> None:
     assert (left, top, right, bottom) == (21, 6, 11, 6)
     assert layout.to_grid(corner)[0, 0] == pytest.approx([left - 0.25, top - 0.25])
     assert layout.padded == (62, 132)
+
+
+def test_a_picture_thinner_than_the_grid_has_its_median_shift() -> None:
+    found, share = homography(np.full((40, 1, 2), (3, 0), np.float32), (40, 1))
+    assert share == 0 and found[0, 2] == pytest.approx(3)
