@@ -233,6 +233,7 @@ class _Intake:
         seen: dict[tuple[str, str], InputSpec | None] = {}
         weights: dict[tuple[str, str, str], ModelSpec] = {}
         out: list[TakeFacts] = []
+        cuts = () if edit is None else edit.cuts
         for take, parameters, curves in self.asked:
             inputs: dict[str, InputSpec] = {}
             digests: dict[str, str] = {}
@@ -249,7 +250,7 @@ class _Intake:
             facts = TakeFacts(inputs=inputs, sound=sound, model=model, weights=digests)
             out.append(facts)
             if parameters is not None and plate is not None and frames and not self.faults:
-                self._ask_task(parameters, plate, frames, missing, curves, facts, space)
+                self._ask_task(parameters, plate, frames, missing, cuts, curves, facts, space)
         return tuple(out)
 
     def _paths_of(self, take: TakeRequest) -> Iterator[tuple[str, Kind, str]]:
@@ -331,6 +332,7 @@ class _Intake:
         plate: Plate,
         frames: FrameRange,
         missing: FrameRange,
+        cuts: Sequence[int],
         curves: Mapping[str, Curve],
         facts: TakeFacts,
         space: str,
@@ -361,6 +363,7 @@ class _Intake:
                 sha256=facts.model.sha256,
                 family=facts.model.family,
             ),
+            cuts=cuts,
             linear=lambda frame: read_image(plate.pattern.path(frame), colorspace=space or None).rgb(),
         )
         try:

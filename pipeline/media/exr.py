@@ -128,6 +128,15 @@ def _main_index(parts: Sequence[Collection[str]]) -> int:
     return 0
 
 
+def picture_of(layers: Sequence[Layer]) -> tuple[str, str, str]:
+    """The channels of a frame of these layers that make its picture. Raises: PlateError."""
+    parts: dict[int, list[str]] = {}
+    for layer in layers:
+        parts.setdefault(layer.part, []).extend(layer.full_names())
+    names = list(parts.values())
+    return picture_channels(names[_main_index(names)])
+
+
 def picture_channels(names: Collection[str]) -> tuple[str, str, str]:
     """The channels of a part that make its picture: R G B, else Y or a lone channel thrice, else the first layer with R G B.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import Fault
 from pipeline.frames import FrameRange
+from pipeline.media.exr import picture_of
 from pipeline.parameters import Parameters
 from pipeline.plate import Plate
 
@@ -34,6 +35,19 @@ class Submission:
     model: ModelRef
     linear: Callable[[int], Array]
     """(3, height, width) scene-linear RGB of a plate frame. Raises: PlateError."""
+    cuts: Sequence[int] = ()
+    """First frames of other shots inside the range."""
+
+
+def in_colour(plate: Plate) -> Iterator[Fault]:
+    """The fault of a plate without R, G and B, of which a task is to change the picture: what it makes has no channels to go to."""
+    names = picture_of(plate.layers)
+    if len(set(names)) < 3:
+        yield Fault(
+            "plate",
+            f"this task changes the picture in colour, the plate has only {names[0]}",
+            "give one with R, G and B",
+        )
 
 
 TaskCheck = Callable[[Submission], Iterable[Fault]]

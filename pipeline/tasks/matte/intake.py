@@ -13,7 +13,7 @@ from pipeline.media.image import read_matte
 from pipeline.media.sequence import find_sequence
 from pipeline.models.facts import RVM_ONNX
 from pipeline.plate import FramePattern
-from pipeline.tasks.intake import Submission
+from pipeline.tasks.intake import Submission, in_colour
 from pipeline.tasks.matte.definition import MatteParameters
 from pipeline.tasks.matte.screen import screen_share, usable
 
@@ -32,6 +32,7 @@ def check(submission: Submission) -> Iterator[Fault]:
     """Faults of a submission of this task; see `pipeline.tasks.intake.TaskCheck`."""
     parameters = submission.parameters
     assert isinstance(parameters, MatteParameters)
+    yield from in_colour(submission.plate)
     if parameters.source == "roto":
         yield from _roto(submission)
     elif parameters.source == "trimap":

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.errors import Fault
-from pipeline.tasks.intake import Submission
+from pipeline.frames import FrameRange
+from pipeline.tasks.intake import Submission, in_colour
 from pipeline.tasks.shot_extension.definition import (
     HONEST_REACH,
     ExtensionParameters,
@@ -13,12 +14,14 @@ from pipeline.tasks.shot_extension.definition import (
     in_time,
     windows,
 )
+from pipeline.tasks.shot_extension.plan import split
 
 
 def check(submission: Submission) -> Iterator[Fault]:
     """Faults of a submission of this task; see `pipeline.tasks.intake.TaskCheck`."""
     parameters = submission.parameters
     assert isinstance(parameters, ExtensionParameters)
+    yield from in_colour(submission.plate)
     wider = False
     if in_space(parameters):
         data, display = submission.plate.data_window, submission.plate.display_window
@@ -46,6 +49,13 @@ def check(submission: Submission) -> Iterator[Fault]:
         )
     if missing and in_time(parameters):
         yield from _reach(submission, parameters)
+        for own, wanted in split(tuple(submission.plate.frames), tuple(submission.frames), submission.cuts):
+            if not own:
+                yield Fault(
+                    "frames",
+                    f"between its cuts, {FrameRange.of(wanted)} has no frame of the plate to go on",
+                    "leave that shot out, or bring its plate",
+                )
 
 
 def _reach(submission: Submission, parameters: ExtensionParameters) -> Iterator[Fault]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pipeline.errors import Fault, ModelError
 from pipeline.models.inspect import inspect_controlnet, inspect_lora, recognise
-from pipeline.tasks.intake import Submission
+from pipeline.tasks.intake import Submission, in_colour
 from pipeline.tasks.style_transfer.definition import StyleParameters
 
 
@@ -15,6 +15,7 @@ def check(submission: Submission) -> Iterator[Fault]:
     """Every fault of this task's own."""
     parameters = submission.parameters
     assert isinstance(parameters, StyleParameters)  # validated against the definition
+    yield from in_colour(submission.plate)
     by_model = submission.model.family == "diffusers"
     if not by_model:
         yield from _keys(submission, parameters)

@@ -134,3 +134,8 @@ def test_a_plate_that_cannot_be_read_is_somebody_elses_fault(tmp_path: Path) -> 
         raise PlateError(f"frame {frame} is broken")
 
     assert faults(tmp_path, source="screen", screen=GREEN, linear=broken) == []
+
+
+def test_a_plate_without_colour_is_told(tmp_path: Path) -> None:
+    found = faults(tmp_path, layers=(Layer("", ("Y",)), Layer("matte", ("A",))))
+    assert found == [("plate", "this task changes the picture in colour, the plate has only Y")]

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.errors import Fault
 from pipeline.frames import FrameRange
+from pipeline.layer import Layer
 from pipeline.plate import FramePattern, Plate, Window
 from pipeline.rate import FrameRate
 from pipeline.tasks.contract import ModelRef
@@ -66,12 +67,19 @@ def test_a_smaller_format_keeps_all_of_the_plate() -> None:
     assert data == Window(0, -420, 1919, 1499)
 
 
-def submission(parameters: ExtensionParameters, asked: Sequence[int], have: Sequence[int]) -> Submission:
+def submission(
+    parameters: ExtensionParameters,
+    asked: Sequence[int],
+    have: Sequence[int],
+    *,
+    channels: tuple[str, ...] = ("R", "G", "B"),
+    cuts: Sequence[int] = (),
+) -> Submission:
     frames = FrameRange.of(asked)
     plate = Plate(
         pattern=FramePattern(Path("/plates"), "sh010.", 4, ".exr"),
         frames=FrameRange.of(have),
-        layers=(),
+        layers=(Layer("", channels),),
         data_window=HD,
         display_window=HD,
         colorspace="lin_rec709",
@@ -87,6 +95,7 @@ def submission(parameters: ExtensionParameters, asked: Sequence[int], have: Sequ
         paths={},
         model=ModelRef(),
         linear=lambda frame: np.zeros((3, 1080, 1920), np.float32),
+        cuts=cuts,
     )
 
 
@@ -135,6 +144,18 @@ def test_too_far_beyond_an_end_is_refused_with_the_honest_reach(asked: Sequence[
     (fault,) = faults(ExtensionParameters(mode="time"), asked, range(1001, 1013))
     assert end in fault.message and "9 frames" in fault.message and "about 4" in fault.hint
     assert not faults(ExtensionParameters(mode="time", most_frames=9), asked, range(1001, 1013))
+
+
+def test_a_plate_without_colour_is_refused() -> None:
+    (fault,) = check(submission(ExtensionParameters(mode="time"), range(999, 1004), range(1001, 1004), channels=("Y",)))
+    assert fault.where == "plate" and "only Y" in fault.message
+
+
+def test_a_shot_between_cuts_of_which_the_plate_has_nothing_is_refused() -> None:
+    have = [*range(1001, 1005), *range(1009, 1013)]
+    (fault,) = check(submission(ExtensionParameters(mode="time"), range(1001, 1013), have, cuts=(1005, 1009)))
+    assert fault.where == "frames" and "1005-1008" in fault.message
+    assert not [*check(submission(ExtensionParameters(mode="time"), range(1001, 1013), have, cuts=(1005,)))]
 
 
 def test_a_single_frame_has_no_motion() -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline.frames import FrameRange
+from pipeline.layer import Layer
+from pipeline.plate import FramePattern, Plate, Window
 from pipeline.tasks.contract import ModelRef
 from pipeline.tasks.intake import Submission
 from pipeline.tasks.style_transfer.definition import StyleParameters
@@ -14,11 +16,23 @@ from pipeline.tasks.style_transfer.intake import check
 
 
 def faults(
-    keys: Mapping[str, Sequence[int]], *, family: str = "", missing: str = "", **parameters: Any
+    keys: Mapping[str, Sequence[int]],
+    *,
+    family: str = "",
+    missing: str = "",
+    channels: tuple[str, ...] = ("R", "G", "B"),
+    **parameters: Any,
 ) -> list[tuple[str, str]]:
     submission = Submission(
         parameters=StyleParameters(**parameters),
-        plate=None,  # type: ignore[arg-type]  # this check doesn't look at it
+        plate=Plate(
+            pattern=FramePattern(Path("/plates"), "sh010.", 4, ".exr"),
+            frames=FrameRange.parse("1001-1010"),
+            layers=(Layer("", channels),),
+            data_window=Window.of_size(64, 48),
+            display_window=Window.of_size(64, 48),
+            colorspace="lin_rec709_scene",
+        ),
         frames=FrameRange.parse("1001-1010"),
         missing=FrameRange.parse(missing),
         keys=keys,
@@ -53,3 +67,7 @@ def test_what_goes_beside_a_model_needs_one_and_a_model_takes_no_keys() -> None:
     found = faults({"look": [1001]}, lora="l.safetensors", controlnet="c")
     assert [where for where, _ in found] == ["parameter lora", "parameter controlnet"]
     assert [where for where, _ in faults({"look": [1001]}, family="diffusers")] == ["keys"]
+
+
+def test_a_plate_without_colour_is_told() -> None:
+    assert [where for where, _ in faults({"look": [1001]}, channels=("Y",))] == ["plate"]
