@@ -24,7 +24,13 @@ class ExtensionParameters(Parameters):
         "time", group="Extend", help="Make missing frames, a wider picture, or both."
     )
     overscan: float = parameter(
-        0.0, min=0.0, max=100.0, unit="%", group="Wider", help="Widen every side by this part of the format's size."
+        0.0,
+        min=0.0,
+        max=100.0,
+        unit="%",
+        group="Wider",
+        keyable=False,
+        help="Widen every side by this part of the format's size.",
     )
     left: int = parameter(0, min=0, max=8192, unit="px", group="Wider", help="More pixels on the left.")
     right: int = parameter(0, min=0, max=8192, unit="px", group="Wider", help="More pixels on the right.")
@@ -55,6 +61,7 @@ class ExtensionParameters(Parameters):
         min=0.0,
         max=1.0,
         group="Motion",
+        keyable=False,
         help="Slow objects down by this part each made frame; 0 keeps their speed.",
     )
     grain: float = parameter(
@@ -67,13 +74,14 @@ class ExtensionParameters(Parameters):
     negative_prompt: str = parameter("", group="Model", help="What it should not paint.")
     steps: int = parameter(30, min=1, max=200, group="Model", help="Denoising steps of a diffusers model.")
     guidance: float = parameter(
-        6.0, min=0.0, max=30.0, group="Model", help="How closely a diffusers model follows the prompt."
+        6.0, min=0.0, max=30.0, group="Model", keyable=False, help="How closely a diffusers model follows the prompt."
     )
     strength: float = parameter(
         0.6,
         min=0.05,
         max=1.0,
         group="Model",
+        keyable=False,
         help="How freely a video model may repaint made frames; 1 is from nothing.",
     )
     seed: int | None = parameter(

@@ -149,7 +149,7 @@ def usable(scene: Scene, frame: int, others: Sequence[int], size: tuple[int, int
         depth = own @ matrix[2, :2] + matrix[2, 2]
         if np.isfinite(matrix).all() and (depth > 0.4).all() and (depth < 2.5).all():
             sides = apply(matrix, own)
-            scale = np.linalg.norm(sides[1] - sides[0]) / (size[1] - 1)
+            scale = np.linalg.norm(sides[1] - sides[0]) / (size[1] - 1) if size[1] > 1 else 1.0
             if 0.5 < scale < 2:
                 out.append((other, np.asarray(matrix, np.float64)))
     return out

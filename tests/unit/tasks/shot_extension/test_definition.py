@@ -10,6 +10,7 @@ import pytest
 from pipeline.errors import Fault
 from pipeline.frames import FrameRange
 from pipeline.layer import Layer
+from pipeline.parameters import for_fit, validate_keyed
 from pipeline.plate import FramePattern, Plate, Window
 from pipeline.rate import FrameRate
 from pipeline.tasks.contract import ModelRef
@@ -23,6 +24,14 @@ HD = Window.of_size(1920, 1080)
 
 def test_the_task_is_registered() -> None:
     assert task("shot_extension") is SHOT_EXTENSION
+
+
+def test_what_a_fit_goes_by_is_shown_to_it_and_takes_no_curve() -> None:
+    given = {"overscan": 5.0, "motion_decay": 0.5, "guidance": 9.0, "strength": 0.9}
+    assert for_fit(ExtensionParameters(**given)).model_dump(include=set(given)) == given
+    for name in given:
+        _, curves, faults = validate_keyed(ExtensionParameters, {name: {"keys": {1001: 0.5, 1002: 1.0}}})
+        assert not curves and [f.where for f in faults] == [f"parameter {name}"]
 
 
 def test_in_time_the_windows_stay() -> None:

@@ -12,7 +12,7 @@ from pipeline.tasks.shot_extension.camera import apply, homography, motion_of, p
 from pipeline.tasks.shot_extension.fill import fill
 from pipeline.tasks.shot_extension.mosaic import Layout, left_of_grain
 from pipeline.tasks.shot_extension.moved import between, extrapolate
-from pipeline.tasks.shot_extension.plan import Scene, beyond, chain, choose_sources, near, neighbours, place, split
+from pipeline.tasks.shot_extension.plan import Scene, beyond, chain, choose_sources, near, neighbours, place, split, usable
 from pipeline.tasks.shot_extension.smooth import push_pull
 from pipeline.tasks.shot_extension.splat import splat
 
@@ -54,6 +54,11 @@ def test_a_steady_camera_goes_on_and_a_growing_one_grows_a_little() -> None:
 def test_a_step_is_shared_out_over_a_gap() -> None:
     step = root(shift(6, 3), 3, SIZE)
     assert np.abs(np.linalg.matrix_power(step, 3) - shift(6, 3)).max() < 1e-3
+
+
+def test_a_plate_of_one_column_can_lend_to_its_neighbours() -> None:
+    scene = chain((1, 2, 3), lambda a, b: np.eye(3))
+    assert [other for other, _ in usable(scene, 2, [1, 3], (40, 1))] == [1, 3]
 
 
 def panning(frames: tuple[int, ...]) -> Scene:
