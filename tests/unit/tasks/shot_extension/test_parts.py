@@ -12,7 +12,17 @@ from pipeline.tasks.shot_extension.camera import apply, homography, motion_of, p
 from pipeline.tasks.shot_extension.fill import fill
 from pipeline.tasks.shot_extension.mosaic import Layout, left_of_grain
 from pipeline.tasks.shot_extension.moved import between, extrapolate
-from pipeline.tasks.shot_extension.plan import Scene, beyond, chain, choose_sources, near, neighbours, place, split, usable
+from pipeline.tasks.shot_extension.plan import (
+    Scene,
+    beyond,
+    chain,
+    choose_sources,
+    near,
+    neighbours,
+    place,
+    split,
+    usable,
+)
 from pipeline.tasks.shot_extension.smooth import push_pull
 from pipeline.tasks.shot_extension.splat import splat
 
