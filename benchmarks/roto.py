@@ -1,6 +1,6 @@
 """Roto on real shots: keys on few frames, scored on all others, with the CPU time that it took.
 
-    python -m benchmarks.roto [--shots blackswan:3 dog:1] [--iterations 300]    (shot:keys)
+    python -m benchmarks.roto [--shots blackswan:3 dog:1] [--iterations 500]    (shot:keys)
 
 The plates are made of footage/roto_*/frames (8-bit sRGB) as scene-linear half, as an EXR would hold them, and brought to model space by
 the product's curve. The footage lies in PLATEWRIGHT_DATA, or beside the checkout in ../shared/data; without it this says so and stops.
@@ -161,7 +161,7 @@ def main() -> int:
     """Run and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shots", nargs="+", default=list(DEFAULT_SHOTS))
-    parser.add_argument("--iterations", type=int, default=300)
+    parser.add_argument("--iterations", type=int, default=RotoParameters().iterations)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     asked = [(name, int(keys or 3)) for name, _, keys in (shot.partition(":") for shot in options.shots)]

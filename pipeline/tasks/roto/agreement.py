@@ -87,7 +87,7 @@ def of_shot(shot: ShotContext, fitted: Fitted) -> Agreement:
     from pipeline.tasks.roto.fit import read_net
     from pipeline.tasks.roto.fused import FusedNet
 
-    net = FusedNet(read_net(shot.folder / NET, len(fitted.objects)))
+    net = FusedNet(read_net(shot.folder / NET, len(fitted.objects)), bfloat16=fitted.bfloat16)
     order = sorted({frame for frames in fitted.quality.values() for frame in frames})
     flows = load_flows(shot.folder, shot.available, (fitted.height, fitted.width))
     return Agreement(lambda frame: _alone(shot, fitted, net, frame), order, flows, shot.available)

@@ -44,6 +44,8 @@ class Fitted:
     key_area: Mapping[str, float]
     credit: Mapping[str, float] = field(default_factory=dict)
     """Object → how far its keys are to be believed, where they were made of prompts."""
+    bfloat16: bool = False
+    """Whether the net answers in bfloat16. The fit settles it for every machine that takes a chunk: no seam shows between them."""
 
 
 class PriorWriter:

@@ -135,6 +135,7 @@ class RotoRunner:
             quality=writer.quality,
             key_area=areas,
             credit=credit,
+            bfloat16=iterations > 0 and _fast_bfloat16(),
         )
         writer.save(shot.folder)
         if iterations:
@@ -285,6 +286,12 @@ class _Reading:
             spans = {scenes[k]: [j for j in keys if scenes[j] == scenes[k]] for k in keys}
             inner += sum(max(span) - min(span) + 1 for span in spans.values())
         return inner / (len(self._frames) * len(self.keys))
+
+
+def _fast_bfloat16() -> bool:
+    from pipeline.tasks.roto.fused import has_bfloat16
+
+    return has_bfloat16()
 
 
 def _unpainted(

@@ -107,6 +107,24 @@ def test_a_net_made_for_answering_gives_the_same_answers(
     assert float((led - blind).abs().max()) > 0.1
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_in_bfloat16_the_answers_are_the_same_but_for_rounding(fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: fused)
+    torch.manual_seed(4)
+    net = RotoNet(2).eval()
+    net.encoder.load_imagenet(load_backbone())
+    rgb = torch.from_numpy(texture(3, 96, 128).transpose(2, 0, 1)[None].copy())
+    mattes = torch.from_numpy(np.stack([disk(60 + 10 * i, 40, 20, 96, 128) for i in range(2)])[None])
+    credit = torch.tensor([0.8, 0.3])
+    with torch.no_grad():
+        exact = FusedNet(net).answers(rgb, mattes, credit)
+        rounded = FusedNet(net, bfloat16=True).answers(rgb, mattes, credit)
+    for a, b in zip(exact, rounded, strict=True):
+        assert a is not None and b is not None and b.dtype == torch.float32
+        difference = (a - b).abs()
+        assert 0 < float(difference.mean()) < 0.03 * float(a.std())
+
+
 def test_the_search_widens_to_the_whole_frame_where_motion_lost_an_object() -> None:
     priors = np.stack([disk(100, 120, 20, 480, 854), disk(160, 120, 20, 480, 854)])
     areas = [float(p.mean()) for p in priors]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from pipeline.quality.overlap import region_similarity
 from pipeline.tasks.contract import Cancelled, FrameResult, ModelRef
 from pipeline.tasks.registry import new_runner
 from pipeline.tasks.roto.definition import ROTO, RotoParameters
-from pipeline.tasks.roto.fitted import NET
+from pipeline.tasks.roto.fitted import NET, load_facts, save_facts
 from pipeline.tasks.roto.runner import RotoRunner
 
 from .tiny import Scene, TinyShot, gliding, painted
@@ -74,9 +75,7 @@ def test_any_chunking_gives_the_same_bits(runner: RotoRunner, fitted: TinyShot) 
         assert result.quality == chunked[frame].quality
 
 
-def test_a_frame_goes_by_the_ones_beside_it_and_no_further(
-    runner: RotoRunner, fitted: TinyShot, tmp_path: Path
-) -> None:
+def test_a_frame_goes_by_the_ones_beside_it_and_no_further(runner: RotoRunner, fitted: TinyShot) -> None:
     def without(*gone: int) -> bytes:
         pictures = {f: np.zeros_like(p) if f in gone else p for f, p in fitted.scene.pictures.items()}
         shot = replace(fitted, scene=replace(fitted.scene, pictures=pictures), keys={"ball": {}})
@@ -84,6 +83,16 @@ def test_a_frame_goes_by_the_ones_beside_it_and_no_further(
 
     assert without() == without(1001, 1005)
     assert without(1002) != without() != without(1004)
+
+
+def test_the_fit_settles_the_precision_for_every_chunk(runner: RotoRunner, fitted: TinyShot, tmp_path: Path) -> None:
+    shutil.copytree(fitted.folder, tmp_path / "fit")
+    shot = replace(fitted, folder=tmp_path / "fit")
+    mattes = []
+    for bfloat16 in (False, True):
+        save_facts(shot.folder, replace(load_facts(shot.folder), bfloat16=bfloat16))
+        mattes.append(run(runner, shot, [[1003]])[1003].layers["matte"]["A"])
+    assert float(np.abs(mattes[0] - mattes[1]).max()) > 0 and region_similarity(*mattes) > 0.98
 
 
 def test_a_painted_neighbour_counts_as_painted(runner: RotoRunner, fitted: TinyShot) -> None:
