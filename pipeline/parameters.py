@@ -56,6 +56,8 @@ Color = tuple[float, float, float]
 """R, G, B, scene-linear in the plate's colour space."""
 Stroke = tuple[tuple[int, float, float], ...]
 """(frame, x, y) of each sample along one stroke."""
+MOST_TEXT = 4096
+"""Characters of a text or a path."""
 
 _TYPES: dict[Kind, Any] = {
     Kind.INT: int,
@@ -243,10 +245,16 @@ def describe(model: type[Parameters]) -> dict[str, Any]:
 
 def validate(model: type[Parameters], values: Mapping[str, Any]) -> tuple[Parameters | None, list[Fault]]:
     """Parameters from what travelled (only what was changed), or every fault in it at once."""
+    faults = [
+        Fault(f"parameter {name}", f"is {len(value)} characters long", f"allowed: up to {MOST_TEXT}")
+        for name, value in values.items()
+        if isinstance(value, str) and len(value) > MOST_TEXT
+    ]
     try:
-        return model.model_validate(dict(values)), []
+        parameters = model.model_validate(dict(values))
     except ValidationError as error:
-        return None, [_fault(model, values, dict(e)) for e in error.errors()]
+        faults += [_fault(model, values, dict(e)) for e in error.errors()]
+    return (None if faults else parameters), faults
 
 
 def validate_keyed(

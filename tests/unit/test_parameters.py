@@ -119,3 +119,14 @@ def test_only_what_changed_needs_to_travel(changed: dict[str, Any]) -> None:
     assert value is not None
     again, _ = validate(Everything, json.loads(json.dumps(value.model_dump(mode="json"))))
     assert again == value
+
+
+def test_a_text_of_a_book_is_refused() -> None:
+    class Prompted(Parameters):
+        prompt: str = parameter("", help="What it shall be.")
+
+    parameters, faults = validate(Prompted, {"prompt": "x" * 5000})
+    assert parameters is None
+    assert [(f.where, f.message, f.hint) for f in faults] == [
+        ("parameter prompt", "is 5000 characters long", "allowed: up to 4096")
+    ]

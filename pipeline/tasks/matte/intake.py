@@ -33,6 +33,7 @@ def check(submission: Submission) -> Iterator[Fault]:
     parameters = submission.parameters
     assert isinstance(parameters, MatteParameters)
     yield from in_colour(submission.plate)
+    yield from _strokes(submission, parameters)
     if parameters.source == "roto":
         yield from _roto(submission)
     elif parameters.source == "trimap":
@@ -44,13 +45,46 @@ def check(submission: Submission) -> Iterator[Fault]:
 def _roto(submission: Submission) -> Iterator[Fault]:
     """RVM alone needs none: it finds people by itself."""
     layers = {layer.name for layer in submission.plate.layers}
-    if "roto" in submission.paths or _LAYER in layers or submission.model.family == RVM_ONNX:
+    path = submission.paths.get("roto")
+    if path is not None and path.suffix.lower() not in _SPLINES and _is_empty(path, submission):
+        yield Fault(
+            "parameter roto",
+            f"{path.name} is black on every frame: it says that there is no subject",
+            "give one that shows the subject in white",
+        )
+    if path is not None or _LAYER in layers or submission.model.family == RVM_ONNX:
         return
     yield Fault(
         "parameter roto",
         f"there is neither a roto nor a layer {_LAYER} in the plate",
         f"give a roto, or a plate that has one; this one has {', '.join(sorted(x.label for x in submission.plate.layers))}",
     )
+
+
+def _is_empty(path: Path, submission: Submission) -> bool:
+    """Whether no frame of a roto shows anything; the first that does ends the search."""
+    missing = set(submission.missing)
+    try:
+        files = dict.fromkeys(_file(path, f) for f in submission.frames if f not in missing)
+        return not any(read_matte(file).any() for file in files)
+    except (PipelineError, OSError):
+        return False  # the file itself is faulted elsewhere, with its own reason
+
+
+def _strokes(submission: Submission, parameters: MatteParameters) -> Iterator[Fault]:
+    """A brush may leave the picture, but not by more than its size."""
+    width, height = submission.plate.display_window.width, submission.plate.display_window.height
+    for stroke in parameters.detail_strokes:
+        if not stroke:
+            yield Fault("parameter detail_strokes", "one of them has no sample", "leave it out, or draw it")
+        for _, x, y in stroke:
+            if not (-width <= x <= 2 * width and -height <= y <= 2 * height):
+                yield Fault(
+                    "parameter detail_strokes",
+                    f"{x:g}, {y:g} lies far outside the picture, {width}×{height}",
+                    "positions count in pixels from the top left corner of the display window",
+                )
+                return
 
 
 def _trimap(submission: Submission) -> Iterator[Fault]:

@@ -10,6 +10,8 @@ from pipeline.tasks.intake import Submission
 from pipeline.tasks.roto.definition import ROTO, RotoParameters
 from pipeline.tasks.roto.prompts import prompts_of
 
+_COUNTED = "positions count in pixels from the top left corner of the display window"
+
 
 def check(submission: Submission) -> Iterator[Fault]:
     """The faults of a roto's keys and prompts."""
@@ -63,11 +65,13 @@ def _outside(parameters: RotoParameters, width: int, height: int) -> Iterator[Fa
     for name, points in places.items():
         for x, y in points:
             if not (0 <= x <= width and 0 <= y <= height):
-                yield Fault(f"parameter {name}", f"{x:g}, {y:g} lies outside the picture, {width}×{height}")
+                yield Fault(f"parameter {name}", f"{x:g}, {y:g} lies outside the picture, {width}×{height}", _COUNTED)
                 break
+    if not all(parameters.strokes):
+        yield Fault("parameter strokes", "one of them has no sample", "leave it out, or draw it")
     if parameters.box is not None:
         x_min, y_min, x_max, y_max = parameters.box
         if x_max - x_min < 2 or y_max - y_min < 2:
             yield Fault("parameter box", "is empty", "give its left, top, right and bottom, in this order")
         elif x_min >= width or y_min >= height or x_max <= 0 or y_max <= 0:
-            yield Fault("parameter box", f"lies outside the picture, {width}×{height}")
+            yield Fault("parameter box", f"lies outside the picture, {width}×{height}", _COUNTED)

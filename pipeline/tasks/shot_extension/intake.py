@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pipeline.errors import Fault
 from pipeline.frames import FrameRange
+from pipeline.plate import Window
 from pipeline.tasks.intake import Submission, in_colour
 from pipeline.tasks.shot_extension.definition import (
     HONEST_REACH,
@@ -15,6 +16,12 @@ from pipeline.tasks.shot_extension.definition import (
     windows,
 )
 from pipeline.tasks.shot_extension.plan import split
+
+MOST_SIDE = 16384
+"""Pixels on a side that a delivered frame may have: more is not read again."""
+MOST_GROWTH = 4
+"""Times the plate's side that a delivered frame may have, and a few pixels."""
+_SLACK_PX = 64
 
 
 def check(submission: Submission) -> Iterator[Fault]:
@@ -27,6 +34,7 @@ def check(submission: Submission) -> Iterator[Fault]:
         data, display = submission.plate.data_window, submission.plate.display_window
         window, format_ = windows(parameters, data, display)
         wider = window != data
+        yield from _size(window, data)
         if not wider:
             again = "the new format lies inside the plate" if format_ != display else "no side is to grow"
             yield Fault(
@@ -56,6 +64,23 @@ def check(submission: Submission) -> Iterator[Fault]:
                     f"between its cuts, {FrameRange.of(wanted)} has no frame of the plate to go on",
                     "leave that shot out, or bring its plate",
                 )
+
+
+def _size(window: Window, data: Window) -> Iterator[Fault]:
+    """More than a file holds that can be read again, or so much that nearly all of it would be made up."""
+    for name, made, own in (("wide", window.width, data.width), ("high", window.height, data.height)):
+        if made > MOST_SIDE:
+            yield Fault(
+                "parameter mode",
+                f"the picture would be {made} pixels {name}, at most {MOST_SIDE} are",
+                "ask for less overscan, fewer pixels or a smaller format",
+            )
+        elif made > MOST_GROWTH * own + _SLACK_PX:
+            yield Fault(
+                "parameter mode",
+                f"the picture would be {made} pixels {name}, the plate is {own}: nearly all would be made up",
+                f"stay within {MOST_GROWTH} times the plate's size",
+            )
 
 
 def _reach(submission: Submission, parameters: ExtensionParameters) -> Iterator[Fault]:

@@ -139,3 +139,22 @@ def test_a_plate_that_cannot_be_read_is_somebody_elses_fault(tmp_path: Path) -> 
 def test_a_plate_without_colour_is_told(tmp_path: Path) -> None:
     found = faults(tmp_path, layers=(Layer("", ("Y",)), Layer("matte", ("A",))))
     assert found == [("plate", "this task changes the picture in colour, the plate has only Y")]
+
+
+def test_a_roto_that_is_black_on_every_frame_is_told(tmp_path: Path) -> None:
+    black = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for frame in range(1001, 1011):
+        cv2.imwrite(str(tmp_path / f"m.{frame}.png"), black)
+    (fault,) = faults(tmp_path, paths={"roto": tmp_path / "m.####.png"})
+    assert fault[0] == "parameter roto" and "black on every frame" in fault[1]
+    cv2.imwrite(str(tmp_path / "m.1007.png"), black + 255)
+    assert faults(tmp_path, paths={"roto": tmp_path / "m.####.png"}) == []
+
+
+def test_a_brush_far_outside_and_a_stroke_without_a_sample_are_told(tmp_path: Path) -> None:
+    layers = (Layer("", ("R", "G", "B")), Layer("matte", ("A",)))
+    near: tuple[Any, ...] = (((1001, -3.0, 2.0),),)
+    assert faults(tmp_path, layers=layers, detail_strokes=near) == []
+    for strokes, words in (((((1001, 1e9, 2.0),),), "far outside"), (((),), "no sample")):
+        ((where, message),) = faults(tmp_path, layers=layers, detail_strokes=strokes)
+        assert where == "parameter detail_strokes" and words in message

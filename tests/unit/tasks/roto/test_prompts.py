@@ -234,3 +234,8 @@ def test_prompts_that_cant_be_meant_are_refused_by_name(
     parameters: RotoParameters, keys: dict[str, list[int]], family: str, where: str, word: str
 ) -> None:
     assert word in faults(parameters, keys, family)[where].message
+
+
+def test_a_stroke_without_a_sample_is_told() -> None:
+    fault = faults(RotoParameters(strokes=((),)), {"matte": [1001]})["parameter strokes"]
+    assert "no sample" in fault.message and fault.hint

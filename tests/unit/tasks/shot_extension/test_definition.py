@@ -170,3 +170,12 @@ def test_a_shot_between_cuts_of_which_the_plate_has_nothing_is_refused() -> None
 def test_a_single_frame_has_no_motion() -> None:
     (fault,) = faults(ExtensionParameters(mode="time"), [1001, 1002], [1001])
     assert "single frame" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"), [({"left": 8192, "right": 8192}, "at most 16384"), ({"top": 8000}, "made up")]
+)
+def test_a_picture_that_is_too_large_is_refused(asked: dict[str, int], words: str) -> None:
+    (fault,) = faults(ExtensionParameters(mode="space", **asked), [1001, 1002], [1001, 1002])
+    assert fault.where == "parameter mode" and words in fault.message and fault.hint
+    assert not faults(ExtensionParameters(mode="space", overscan=100), [1001, 1002], [1001, 1002])
