@@ -75,7 +75,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measure", choices=measures)
     parser.add_argument("--frames", type=int, default=100)
-    parser.add_argument("--iterations", type=int, default=300)
+    parser.add_argument("--iterations", type=int, default=500)
     parser.add_argument("--shots", nargs="+", default=["blackswan", "camel", "dog"])
     arguments = parser.parse_args()
     print(
@@ -162,7 +162,7 @@ def _requests(plate: SmallPlate, folder: Path) -> dict[str, dict[str, Any]]:
     keys = [{"frame": frame, "path": str(path)} for frame, path in plate.keys.items()]
     mask = str(next(iter(plate.keys.values())))
     return {
-        "roto": {"keys": keys, "parameters": {"iterations": 300}},
+        "roto": {"keys": keys, "parameters": {"iterations": 500}},
         "matte": {"parameters": {"roto": mask}},
         "style_transfer": {"keys": [{"frame": 1001, "path": str(painted)}], "parameters": {}},
         "shot_extension": {"parameters": {"mode": "space", "overscan": 10.0}},
