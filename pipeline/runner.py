@@ -62,7 +62,8 @@ def run_fit(
         facts: dict[str, Any] = {"reused": True, "seconds": 0.0}
         (folder / STEP_REPORT).write_text(json.dumps(facts, sort_keys=True))
         return facts
-    if kept is not None and keys.of_fit is not None and kept.take(keys.of_fit, folder):
+    fit_key = keys.of_fit if definition.learns else None
+    if kept is not None and fit_key is not None and kept.take(fit_key, folder):
         return {**_facts_of(folder), "shared": True}
     with PlateShot(
         spec,
@@ -78,8 +79,8 @@ def run_fit(
     _check_finite(facts, f"the fit of {definition.name}")
     facts["seconds"] = round(time.monotonic() - started, 3)
     (folder / STEP_REPORT).write_text(json.dumps(facts, sort_keys=True))
-    if kept is not None and keys.of_fit is not None:
-        kept.keep(keys.of_fit, folder)
+    if kept is not None and fit_key is not None:
+        kept.keep(fit_key, folder)
     return facts
 
 
