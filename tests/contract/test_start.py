@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -92,3 +95,37 @@ def test_help_takes_at_most_three_tenths_of_a_second() -> None:
         cpu_s.append(usage.ru_utime + usage.ru_stime)
     print(f"plates --help: {min(cpu_s):.3f} s of CPU, {min(wall_s):.3f} s by the clock, best of {RUNS}")
     assert min(cpu_s) <= HELP_AT_MOST_S
+
+
+_CORE_ALONE = """
+import importlib, sys
+from importlib.abc import MetaPathFinder
+
+class Refuse(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in WORKERS_OWN:
+            raise ModuleNotFoundError(f"{name} belongs to the extra worker")
+
+WORKERS_OWN = set(sys.argv[1].split(","))
+sys.meta_path.insert(0, Refuse())
+for module in ("farm.reader", "farm.serving", "farm.cli.main", "pipeline.publish.run", "pipeline.shapes.read", "pipeline.shapes.write"):
+    importlib.import_module(module)
+from pipeline.tasks.registry import tasks
+for definition in tasks():
+    if definition.inspect:
+        importlib.import_module(definition.inspect.partition(":")[0])
+print("whole")
+"""
+
+
+def test_whatever_a_dispatcher_and_its_reader_import_is_there_without_the_workers_extra() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    worker = pyproject["project"]["optional-dependencies"]["worker"]
+    wanted = {re.split(r"[<>=\[]", line)[0].lower() for line in worker}
+    modules = {m for m, packages in packages_distributions().items() if wanted & {p.lower() for p in packages}}
+    assert {"torch", "safetensors"} <= modules
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _CORE_ALONE, ",".join(sorted(modules))],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "whole", done.stderr[-2000:]
