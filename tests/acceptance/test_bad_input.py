@@ -7,7 +7,6 @@ import shutil
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from pipeline.frames import FrameRange
 from pipeline.media.exr import Frame, Part, read_frame, write_frame
 from pipeline.plate import Window
 from tests.acceptance.farmhouse import Farmhouse, parsed
+from tests.acceptance.refusals import refusal, told
 from tests.plates import SmallPlate, write_cut, write_small_plate
 
 
@@ -32,26 +32,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farmhouse]:
 @pytest.fixture
 def plate(tmp_path: Path) -> SmallPlate:
     return write_small_plate(tmp_path, count=6, width=48, height=32)
-
-
-def refusal(house: Farmhouse, request: dict[str, Any]) -> list[dict[str, str]]:
-    """The faults that a submission is refused with; that nothing was written is checked along."""
-    with pytest.raises(DispatcherError) as refused:
-        house.submit(request)
-    assert refused.value.status == 422, refused.value.message
-    assert house.client().get("/v1/jobs") == []
-    assert not house.published.exists()
-    assert refused.value.faults
-    for fault in refused.value.faults:
-        assert fault["where"], fault
-        assert fault["message"], fault
-    return refused.value.faults
-
-
-def told(faults: list[dict[str, str]], where: str, *words: str) -> None:
-    """One of the faults is about `where` and says all of `words`, hint included."""
-    texts = [f"{f['where']}: {f['message']} | {f['hint']}" for f in faults]
-    assert any(where in text.split(":")[0] + text and all(word in text for word in words) for text in texts), texts
 
 
 def rewrite(path: Path, change: Callable[[Part], Part]) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests import tiny
 from tests.acceptance.farmhouse import Farmhouse
-from tests.acceptance.test_bad_input import refusal, told
+from tests.acceptance.refusals import refusal, told
 from tests.plates import SmallPlate, write_small_plate
 
 
