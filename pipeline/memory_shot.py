@@ -100,3 +100,53 @@ class MemoryShot:
     def preview(self, frame: int, layers: Mapping[str, Array]) -> None:
         """See ShotContext.preview."""
         self.previews.append((frame, dict(layers)))
+
+
+@dataclass(slots=True, kw_only=True)
+class MemoryFinishedShot:
+    """A finished shot in memory: the `FinishedShot` over arrays. `plate` as of `MemoryShot`; `layers`: name → frame → plane."""
+
+    name: str
+    plate: Mapping[int, Array]
+    layers: Mapping[str, Mapping[int, Array]] = field(default_factory=dict)
+    frames: Sequence[int] = ()
+    cuts: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        self.frames = self.frames or sorted(self.plate)
+
+    def linear(self, frame: int) -> Array:
+        """See FinishedShot.linear."""
+        return self.plate[frame].astype("float32")
+
+    def display(self, frame: int, height: int | None = None) -> Array:
+        """See FinishedShot.display."""
+        rgb = self.linear(frame)
+        return to_display(rgb, CURVE, height or rgb.shape[1])
+
+    def layer(self, name: str, frame: int) -> Array | None:
+        """See FinishedShot.layer."""
+        return self.layers.get(name, {}).get(frame)
+
+    def as_shot(
+        self,
+        parameters: Parameters,
+        *,
+        keys: Mapping[str, Mapping[int, Array]],
+        folder: Path,
+        seed: int = 0,
+        frames: Sequence[int] = (),
+    ) -> MemoryShot:
+        """See FinishedShot.as_shot."""
+        todo = frames or self.frames
+        rest = [f for f in self.frames if f not in todo]
+        return MemoryShot(
+            plate=self.plate,
+            parameters=parameters,
+            folder=folder,
+            seed=seed,
+            frames=todo,
+            context=rest,
+            keys=keys,
+            cuts=self.cuts,
+        )

@@ -46,6 +46,36 @@ CONFIDENCE = Measure(label="Confidence", help="How sure the model is of the fram
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingDefinition:
+    """How a task learns a studio's look from its own approved versions; see `pipeline.tasks.training`."""
+
+    trainer: str
+    """`"package.module:Class"`, loaded only in a session child."""
+    parameters: type[Parameters]
+    """What a person can set for a training: its form is drawn like the task's own."""
+    products: tuple[str, ...]
+    """Products whose versions can be learned from."""
+    makes: str
+    """Family of the weights that come out, as `pipeline.models.facts` names them."""
+    measure: str
+    """The measure that decides whether a model is better: one of `measures`."""
+    measures: Mapping[str, Measure]
+    """What a score holds, by name."""
+    layer: str = ""
+    """Layer that every version must have, such as `matte`; empty where the picture itself is learned."""
+    base_families: tuple[str, ...] = ()
+    """Families of weights that a training may start from."""
+    needs_base: bool = False
+    """Whether a base must be named; else the task's own weights are the start."""
+    memory_mb: int = 4000
+    """What a session may use at most."""
+
+    def __post_init__(self) -> None:
+        if self.measure not in self.measures:
+            raise TaskError(f"the measure {self.measure!r} that decides is none of {', '.join(self.measures)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDefinition:
     """One kind of work. Importing it costs nothing heavy; `runner` is `"package.module:Class"`, loaded only in a session child."""
 
@@ -88,6 +118,11 @@ class TaskDefinition:
     """What `FrameResult.quality` holds, by name: what a show may set a bound on."""
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     """Measure → the bound that holds where the show sets none."""
+    training: TrainingDefinition | None = None
+    """How a studio's own model of the task is made; None where it can't be."""
+    stand_in: str = ""
+    """Family of weights that do what the task's own do, only better: a studio's production model of it is used wherever no
+    model is named. Empty: a studio's model has to be named."""
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():

@@ -1,0 +1,67 @@
+"""States of a training on disk: tensors as safetensors, plain facts beside them as JSON in the same file's metadata."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.paths import storage_error
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_KEPT = 2
+_FACTS = "platewright.facts"
+
+
+class FolderCheckpoints:
+    """Keeps the newest states in a folder that outlives an attempt. Keeps `pipeline.tasks.training.Checkpoints`.
+
+    A state is one file, renamed into place whole and named by its step, so an attempt that was thought dead and still
+    writes can't harm: what it writes is a state of the same training.
+    """
+
+    def __init__(self, folder: Path, *, every_s: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._folder = folder
+        self._every_s = every_s
+        self._clock = clock
+        self._kept_at = clock()
+
+    def newest(self) -> tuple[int, Mapping[str, Tensor], Mapping[str, object]] | None:
+        """See Checkpoints.newest. A state that can't be read counts as none: the one before it is taken."""
+        from safetensors import SafetensorError, safe_open
+
+        for path in sorted(self._folder.glob("*.safetensors"), reverse=True):
+            try:
+                with safe_open(path, "pt") as file:
+                    facts = json.loads(file.metadata()[_FACTS])
+                    return int(path.stem), {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+            except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+                continue
+        return None
+
+    def due(self) -> bool:
+        """See Checkpoints.due."""
+        return self._clock() - self._kept_at >= self._every_s
+
+    def keep(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
+        """See Checkpoints.keep."""
+        from safetensors.torch import save_file
+
+        path = self._folder / f"{step:09d}.safetensors"
+        part = self._folder / f".{path.name}.{os.getpid()}.part"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            save_file(
+                {n: t.detach().contiguous() for n, t in tensors.items()}, part, metadata={_FACTS: json.dumps(facts)}
+            )
+            part.replace(path)
+            for old in sorted(self._folder.glob("*.safetensors"))[:-_KEPT]:
+                old.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, path) from error
+        self._kept_at = self._clock()
