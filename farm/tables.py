@@ -7,9 +7,12 @@ dispatcher's clock; frames are text such as `1001-1016`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -38,6 +41,11 @@ def _text(default: str | None = "") -> Column[str]:
     return Column(Text, nullable=default is None)
 
 
+def _added(kind: TypeEngine[Any], before: str) -> Column[Any]:
+    """A column that came later: rows from before it hold `before`."""
+    return Column(kind, nullable=False, server_default=before)
+
+
 def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
     """An index over only those rows that are looked for: its depth doesn't grow with finished work."""
     return Index(
@@ -50,7 +58,10 @@ def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Inde
 
 
 class JobRow(SQLModel, table=True):
-    """One request. `key` makes a repeated submission the same job; `asked` is the digest of what was asked under it."""
+    """One request. `key` makes a repeated submission the same job; `asked` is the digest of what was asked under it.
+
+    `kind` says what `spec` is; see `farm.states.JobKind`. `estimate` is what the submission was told it would cost, as JSON.
+    """
 
     __tablename__ = "job"
     # A job's number names folders on disk, so a number is never given twice, not even after a crash.
@@ -67,7 +78,9 @@ class JobRow(SQLModel, table=True):
     show: str = Field(sa_column=_text())
     sequence: str = Field(sa_column=_text())
     shot: str = Field(sa_column=_text())
+    kind: str = Field(sa_column=_added(Text(), "plate"))
     task: str = Field(sa_column=_text())
+    use: str = Field(sa_column=_added(Text(), ""))
     user: str = Field(sa_column=_text())
     state: str = Field(sa_column=_text())
     priority: int
@@ -75,6 +88,7 @@ class JobRow(SQLModel, table=True):
     model: str = Field(sa_column=_text())
     spec: str = Field(sa_column=_text())
     publish_root: str = Field(sa_column=_text())
+    estimate: str = Field(sa_column=_added(Text(), ""))
     created_at: float
     started_at: float | None
     ended_at: float | None
@@ -91,6 +105,7 @@ class TakeRow(SQLModel, table=True):
     name: str = Field(sa_column=_text())
     seed: int = Field(sa_column=Column(Whole, nullable=False))
     parameters: str = Field(sa_column=_text())
+    preset: str = Field(sa_column=_added(Text(), ""))
 
 
 class StepRow(SQLModel, table=True):
@@ -145,9 +160,13 @@ class ChunkRow(SQLModel, table=True):
 
 
 class AttemptRow(SQLModel, table=True):
-    """One try of a chunk. `counted` 1 puts its worker on the chunk's block list."""
+    """One try of a chunk. `counted` 1 puts its worker on the chunk's block list.
+
+    `gpus` and `rate` are its worker's when it began: what it cost is `rate` times its seconds, whatever prices become later.
+    """
 
     __tablename__ = "attempt"
+    __table_args__ = (Index("ix_attempt_started", "started_at"),)
     chunk: int = Field(sa_column=_of("chunk.id", primary=True))
     number: int = Field(primary_key=True)
     worker: str = Field(sa_column=_text())
@@ -158,6 +177,8 @@ class AttemptRow(SQLModel, table=True):
     reason: str = Field(sa_column=_text())
     hint: str = Field(sa_column=_text())
     counted: int
+    gpus: int = Field(sa_column=_added(Integer(), "0"))
+    rate: float = Field(sa_column=_added(Float(), "0"))
 
 
 class WorkerRow(SQLModel, table=True):
@@ -229,6 +250,138 @@ class TokenRow(SQLModel, table=True):
     revoked_at: float | None
 
 
+class ModelRow(SQLModel, table=True):
+    """A model card. Weights are named by their hash; `path` is where they lay when the card was made."""
+
+    __tablename__ = "model"
+    __table_args__ = (
+        UniqueConstraint("studio", "task", "name", "number", name="uq_model_name"),
+        Index("ix_model_sha256", "sha256"),
+        {"sqlite_autoincrement": True},
+    )
+    id: int = Field(sa_column=_key())
+    studio: str = Field(sa_column=_text())
+    task: str = Field(sa_column=_text())
+    name: str = Field(sa_column=_text())
+    number: int
+    state: str = Field(sa_column=_text())
+    family: str = Field(sa_column=_text())
+    sha256: str = Field(sa_column=_text())
+    path: str = Field(sa_column=_text())
+    base: str = Field(sa_column=_text())
+    base_model: int | None = Field(sa_column=Column(Whole, nullable=True))
+    licence: str = Field(sa_column=_text())
+    job: int | None = Field(sa_column=Column(Whole, nullable=True))
+    lineage: str = Field(sa_column=_text())
+    facts: str = Field(sa_column=_text())
+    note: str = Field(sa_column=_text())
+    created_by: str = Field(sa_column=_text())
+    created_at: float
+    retired_at: float | None
+
+
+class PromotionRow(SQLModel, table=True):
+    """One change of an alias such as `roto@production`. Only ever added: the newest counts. No `model`: the task's own."""
+
+    __tablename__ = "promotion"
+    __table_args__ = (Index("ix_promotion_alias", "studio", "task", "alias", "id"),)
+    id: int = Field(sa_column=_key())
+    studio: str = Field(sa_column=_text())
+    task: str = Field(sa_column=_text())
+    alias: str = Field(sa_column=_text())
+    model: int | None = Field(sa_column=Column(Whole, nullable=True))
+    by: str = Field(sa_column=_text())
+    reason: str = Field(sa_column=_text())
+    evidence: str = Field(sa_column=_text())
+    at: float
+
+
+class ScoreRow(SQLModel, table=True):
+    """How one model did on a set of held-out shots. No `model`: the task's own weights. `protocol` is a digest of the set and
+    of how it was measured: only scores of the same protocol may be compared."""
+
+    __tablename__ = "score"
+    __table_args__ = (Index("ix_score_model", "studio", "task", "model", "id"),)
+    id: int = Field(sa_column=_key())
+    studio: str = Field(sa_column=_text())
+    task: str = Field(sa_column=_text())
+    model: int | None = Field(sa_column=Column(Whole, nullable=True))
+    job: int = Field(sa_column=_of("job.id"))
+    protocol: str = Field(sa_column=_text())
+    measure: str = Field(sa_column=_text())
+    value: float
+    shots: str = Field(sa_column=_text())
+    at: float
+
+
+class HeldOutRow(SQLModel, table=True):
+    """A shot that a task's models are judged by, and never learn from."""
+
+    __tablename__ = "held_out"
+    studio: str = Field(sa_column=Column(Text, primary_key=True))
+    task: str = Field(sa_column=Column(Text, primary_key=True))
+    show: str = Field(sa_column=Column(Text, primary_key=True))
+    sequence: str = Field(sa_column=Column(Text, primary_key=True))
+    shot: str = Field(sa_column=Column(Text, primary_key=True))
+    by: str = Field(sa_column=_text())
+    at: float
+
+
+class ClearanceRow(SQLModel, table=True):
+    """A recorded yes: of a whole show, of a sequence, or of a shot. Withdrawn, never removed."""
+
+    __tablename__ = "clearance"
+    __table_args__ = (Index("ix_clearance_show", "studio", "show", "kind"),)
+    id: int = Field(sa_column=_key())
+    studio: str = Field(sa_column=_text())
+    kind: str = Field(sa_column=_text())
+    show: str = Field(sa_column=_text())
+    sequence: str = Field(sa_column=_text())
+    shot: str = Field(sa_column=_text())
+    by: str = Field(sa_column=_text())
+    recorded_by: str = Field(sa_column=_text())
+    reference: str = Field(sa_column=_text())
+    note: str = Field(sa_column=_text())
+    given_at: float
+    withdrawn_at: float | None
+    withdrawn_by: str = Field(sa_column=_text())
+
+
+class ReviewRow(SQLModel, table=True):
+    """What one person said of a version: a pick, a rating, a note, an approval. Only ever added: of picks, ratings and
+    approvals a person's newest counts."""
+
+    __tablename__ = "review"
+    __table_args__ = (Index("ix_review_version", "version", "id"),)
+    id: int = Field(sa_column=_key())
+    studio: str = Field(sa_column=_text())
+    version: int = Field(sa_column=_of("version.id"))
+    kind: str = Field(sa_column=_text())
+    value: int
+    text: str = Field(sa_column=_text())
+    user: str = Field(sa_column=_text())
+    at: float
+
+
+class PresetRow(SQLModel, table=True):
+    """A named set of parameters of a show's task."""
+
+    __tablename__ = "preset"
+    __table_args__ = (
+        _partial("uq_preset_name", "studio", "show", "task", "name", where="retired_at IS NULL", unique=True),
+    )
+    id: int = Field(sa_column=_key())
+    studio: str = Field(sa_column=_text())
+    show: str = Field(sa_column=_text())
+    task: str = Field(sa_column=_text())
+    name: str = Field(sa_column=_text())
+    parameters: str = Field(sa_column=_text())
+    model: str = Field(sa_column=_text())
+    created_by: str = Field(sa_column=_text())
+    created_at: float
+    retired_at: float | None
+
+
 METADATA: MetaData = SQLModel.metadata
 JOB: Table = METADATA.tables["job"]
 TAKE: Table = METADATA.tables["take"]
@@ -238,3 +391,10 @@ ATTEMPT: Table = METADATA.tables["attempt"]
 WORKER: Table = METADATA.tables["worker"]
 VERSION: Table = METADATA.tables["version"]
 TOKEN: Table = METADATA.tables["token"]
+MODEL: Table = METADATA.tables["model"]
+PROMOTION: Table = METADATA.tables["promotion"]
+SCORE: Table = METADATA.tables["score"]
+HELD_OUT: Table = METADATA.tables["held_out"]
+CLEARANCE: Table = METADATA.tables["clearance"]
+REVIEW: Table = METADATA.tables["review"]
+PRESET: Table = METADATA.tables["preset"]
