@@ -15,7 +15,6 @@ from farm.moves import Moved
 from farm.records import Assignment, InputFolder, VersionRef
 from farm.settings import FarmSettings
 from farm.store import Store, Transaction
-from pipeline.jobs.spec import JobSpec
 
 JOBS_REMEMBERED = 64
 
@@ -71,7 +70,7 @@ class Assignments:
             spec_json=facts.spec_json,
             folder=str(folder),
             inputs=inputs,
-            version=facts.versions[chunk.take],
+            version=facts.versions.get(chunk.take),
             lease_s=self._settings.lease_s,
             no_progress_s=self._settings.no_progress_s,
             memory_mb=chunk.memory_mb,
@@ -93,5 +92,5 @@ class Assignments:
 
 def _read_facts(tx: Transaction, *, chunk: Moved) -> _JobFacts:
     spec = queries.spec_text(tx, chunk.studio, chunk.job)
-    root = JobSpec.model_validate_json(spec).publish_root
+    root = queries.publish_root(tx, chunk.studio, chunk.job)
     return _JobFacts(spec, root, queries.steps_before(tx, chunk.job), queries.versions_of_takes(tx, chunk.job))

@@ -43,9 +43,11 @@ from farm.settings import FarmSettings
 from farm.store import Store, Transaction
 from farm.tokens import Identity, Scope
 from farm.turn import Held, Turn
+from pipeline.errors import NotFoundError
 from pipeline.frames import FrameRange
 from pipeline.jobs.plan import Step
 from pipeline.jobs.spec import JobSpec
+from pipeline.jobs.training import AnySpec, TrainingSpec, read_spec
 
 T = TypeVar("T")
 
@@ -71,11 +73,21 @@ class Dispatcher:
         store.submit(self._op(silence.forget_backoff)).result()
         self._tokens: dict[str, Identity] = store.submit(self._op(tokens.valid_tokens)).result()
 
+    # What other desks do over the same queue
+
+    async def write(self, op: Callable[[Turn], T]) -> T:
+        """Carry out one operation in a transaction of its own, and answer when it is committed. Raises: what `op` raises."""
+        return await asyncio.wrap_future(self._submit(op))
+
+    def read(self, op: Callable[[Turn], T]) -> T:
+        """Look at one consistent state. Raises: what `op` raises."""
+        return self._store.read(self._op(op))
+
     # Jobs
 
     async def submit(
         self,
-        spec: JobSpec,
+        spec: AnySpec,
         steps: Sequence[Step],
         *,
         work: WorkFacts,
@@ -95,7 +107,7 @@ class Dispatcher:
             job, created = submission.add_job(turn, spec, steps, work, key=key, asked=text, taken_on_disk=taken_on_disk)
             return Submitted(queries.get_job(turn.tx, spec.studio, job), created)
 
-        return await self._write(op)
+        return await self.write(op)
 
     def job_of_key(self, studio: str, key: str, asked: str) -> JobView | None:
         """The job that a key already stands for. Raises: StateError when it asked for something else."""
@@ -104,7 +116,7 @@ class Dispatcher:
             job = submission.job_of_key(turn, studio, key, asked)
             return None if job is None else queries.get_job(turn.tx, studio, job)
 
-        return self._read(op)
+        return self.read(op)
 
     async def cancel(self, studio: str, job: int) -> JobView:
         """Cancel a job for good. Raises: NotFoundError, StateError."""
@@ -144,11 +156,11 @@ class Dispatcher:
 
     async def arrive(self, worker: WorkerHello) -> None:
         """A worker process starts: what an earlier one of its name still held is taken back at once."""
-        await self._write(partial(silence.arrive, worker=worker))
+        await self.write(partial(silence.arrive, worker=worker))
 
     async def leave(self, studio: str, worker: str) -> None:
         """A worker ends in good order: what it holds goes back without blame."""
-        await self._write(partial(silence.leave, studio=studio, worker=worker))
+        await self.write(partial(silence.leave, studio=studio, worker=worker))
 
     async def claim(self, worker: WorkerHello, *, wait_s: float = 0.0) -> Assignment | None:
         """The next chunk for a worker, waiting up to `wait_s` for one. Cancelling the call gives the chunk back."""
@@ -203,7 +215,7 @@ class Dispatcher:
     async def fail(self, studio: str, worker: str, chunk: int, attempt: int, failure: Failure) -> bool:
         """Hand in that an attempt came to nothing. False when it isn't the chunk's newest. Raises: NotFoundError."""
         held = Held(studio, worker, chunk, attempt)
-        return await self._write(partial(reports.fail, held=held, failure=failure))
+        return await self.write(partial(reports.fail, held=held, failure=failure))
 
     async def progress(
         self,
@@ -224,7 +236,7 @@ class Dispatcher:
         """
         held = Held(studio, worker, chunk, attempt)
         news = reports.News(fraction, done_frames, note, advanced, tuple(previews))
-        return await self._write(partial(reports.progress, held=held, news=news))
+        return await self.write(partial(reports.progress, held=held, news=news))
 
     async def reap(self) -> int:
         """Take back the chunks of workers that fell silent. To be called every `reap_s`; returns how many there were.
@@ -234,8 +246,8 @@ class Dispatcher:
         """
         now, since = self._clock(), self._reaped_at
         if now - since > self._settings.lease_s / 2:
-            await self._write(silence.renew)
-        reaped = await self._write(partial(silence.reap, since=since))
+            await self.write(silence.renew)
+        reaped = await self.write(partial(silence.reap, since=since))
         self._reaped_at = now
         return reaped
 
@@ -257,8 +269,19 @@ class Dispatcher:
         return self._store.read(partial(queries.get_job, studio=studio, job=job))
 
     def spec(self, studio: str, job: int) -> JobSpec:
-        """A job as it was submitted. Raises: NotFoundError."""
-        return JobSpec.model_validate_json(self._store.read(partial(queries.spec_text, studio=studio, job=job)))
+        """A job of a plate as it was submitted. Raises: NotFoundError (also for a job of another kind)."""
+        spec = self.any_spec(studio, job)
+        if isinstance(spec, TrainingSpec):
+            raise NotFoundError(f"job {job} has no plate", "it trains or judges a model")
+        return spec
+
+    def any_spec(self, studio: str, job: int) -> AnySpec:
+        """A job of any kind as it was submitted. Raises: NotFoundError."""
+        return read_spec(self._store.read(partial(queries.spec_text, studio=studio, job=job)))
+
+    def publish_root(self, studio: str, job: int) -> str:
+        """Under which folder a job works. Raises: NotFoundError."""
+        return self._store.read(partial(queries.publish_root, studio=studio, job=job))
 
     def versions(
         self, studio: str, wanted: VersionFilter | None = None, *, limit: int = 50, before: int | None = None
@@ -304,17 +327,17 @@ class Dispatcher:
         """A new token and its secret, which is shown this once."""
         secret = tokens.new_token()
         add = partial(tokens.add_token, studio=studio, name=name, scopes=tuple(scopes), secret=secret)
-        view = await self._write(add)
+        view = await self.write(add)
         self._tokens[tokens.hash_token(secret)] = tokens.identity_of(view)
         return view, secret
 
     async def revoke_token(self, studio: str, token: int) -> None:
         """End a token at once. Raises: NotFoundError."""
-        self._tokens.pop(await self._write(partial(tokens.revoke_token, studio=studio, token=token)), None)
+        self._tokens.pop(await self.write(partial(tokens.revoke_token, studio=studio, token=token)), None)
 
     def tokens(self, studio: str) -> tuple[TokenView, ...]:
         """The tokens of a studio, without their secrets."""
-        return self._read(partial(tokens.list_tokens, studio=studio))
+        return self.read(partial(tokens.list_tokens, studio=studio))
 
     # Inner workings
 
@@ -325,18 +348,12 @@ class Dispatcher:
     def _submit(self, op: Callable[[Turn], T]) -> Future[T]:
         return self._store.submit(self._op(op))
 
-    async def _write(self, op: Callable[[Turn], T]) -> T:
-        return await asyncio.wrap_future(self._submit(op))
-
-    def _read(self, op: Callable[[Turn], T]) -> T:
-        return self._store.read(self._op(op))
-
     async def _act(self, studio: str, job: int, op: Callable[[Turn], object]) -> JobView:
         def act_and_look(turn: Turn) -> JobView:
             op(turn)
             return queries.get_job(turn.tx, studio, job)
 
-        return await self._write(act_and_look)
+        return await self.write(act_and_look)
 
     async def _granted(self, worker: WorkerHello, claim: Future[Moved | None]) -> Assignment | None:
         """What a claim came to. A worker that hangs up meanwhile gives the chunk back, rather than let its lease run out."""

@@ -46,9 +46,9 @@ async def keep_clean(dispatcher: Dispatcher, studio: str) -> None:
 async def _clear(dispatcher: Dispatcher, studio: str, job: int, *, after_s: float) -> None:
     await asyncio.sleep(after_s)
     try:
-        spec = await asyncio.to_thread(dispatcher.spec, studio, job)
+        root = await asyncio.to_thread(dispatcher.publish_root, studio, job)
     except PipelineError as error:
         log.warning("the work of job %d is not cleared: %s", job, error.message)
         return
-    folder = job_folder(spec.publish_root, studio=studio, job=job)
+    folder = job_folder(root, studio=studio, job=job)
     await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -25,6 +25,7 @@ from pipeline.version import Version
 def version_of(assignment: Assignment, spec: JobSpec) -> Version:
     """The version whose number the take reserved."""
     reserved = assignment.version
+    assert reserved is not None  # a job that publishes has one since its submission
     return Version(spec.address, reserved.product, reserved.number, reserved.name, Path(reserved.folder))
 
 

@@ -24,14 +24,14 @@ from farm.records import (
     VersionRef,
     VersionView,
 )
-from farm.states import AttemptState, ChunkState, FailureKind, JobState, VersionState
+from farm.states import AttemptState, ChunkState, FailureKind, JobKind, JobState, VersionState
 from farm.store import Transaction
 from farm.tables import ATTEMPT, CHUNK, JOB, STEP, TAKE, VERSION
 from farm.workers import list_workers
 from pipeline.errors import NotFoundError
 
 MOST_LISTED = 500
-_JOB_COLUMNS = [column for column in JOB.columns if column.name not in ("spec", "asked", "publish_root")]
+_JOB_COLUMNS = [column for column in JOB.columns if column.name not in ("spec", "asked", "publish_root", "estimate")]
 
 
 def list_jobs(
@@ -41,6 +41,8 @@ def list_jobs(
     statement = select(*_JOB_COLUMNS).where(JOB.c.studio == studio)
     if wanted.states is not None:
         statement = statement.where(JOB.c.state.in_([state.value for state in wanted.states]))
+    if wanted.kinds is not None:
+        statement = statement.where(JOB.c.kind.in_([kind.value for kind in wanted.kinds]))
     for name in ("show", "shot", "task", "user"):
         if (value := getattr(wanted, name)) is not None:
             statement = statement.where(JOB.c[name] == value)
@@ -86,7 +88,7 @@ def _job(
     total = sum(step.total for step in steps)
     done = sum(step.done for step in steps)
     facts = {name: getattr(row, name) for name in JobView.__dataclass_fields__ if hasattr(row, name)}
-    facts["state"] = JobState(row.state)
+    facts["state"], facts["kind"] = JobState(row.state), JobKind(row.kind)
     progress = min(1.0, (done + part) / total) if total else 0.0
     return JobView(**facts, progress=progress, running=running, steps=steps, versions=versions)
 
@@ -96,7 +98,7 @@ def job_detail(tx: Transaction, studio: str, job: int) -> JobDetail:
     view = get_job(tx, studio, job)
     root = tx.rows(select(JOB.c.publish_root).where(JOB.c.id == job))[0].publish_root
     takes = tuple(
-        TakeView(row.take, row.name, row.seed, json.loads(row.parameters))
+        TakeView(row.take, row.name, row.seed, json.loads(row.parameters), row.preset)
         for row in tx.rows(select(TAKE).where(TAKE.c.job == job).order_by(TAKE.c.take))
     )
     rows = tx.rows(select(CHUNK).where(CHUNK.c.job == job).order_by(CHUNK.c.id))
@@ -204,6 +206,14 @@ def spec_text(tx: Transaction, studio: str, job: int) -> str:
     if row is None:
         raise no_job(job)
     return str(row.spec)
+
+
+def publish_root(tx: Transaction, studio: str, job: int) -> str:
+    """Where a job's versions go, and under which its attempts work. Raises: NotFoundError."""
+    row = tx.first(select(JOB.c.publish_root).where(JOB.c.studio == studio, JOB.c.id == job))
+    if row is None:
+        raise no_job(job)
+    return str(row.publish_root)
 
 
 def count(tx: Transaction, studio: str, *, alive_since: float) -> Counts:

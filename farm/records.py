@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from farm.states import AttemptState, ChunkState, FailureKind, JobState, VersionState
+from farm.states import AttemptState, ChunkState, FailureKind, JobKind, JobState, VersionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,8 @@ class Assignment(Record):
     folder: str
     """This attempt's own folder, where it alone writes. Files count once the dispatcher has accepted the attempt."""
     inputs: tuple[InputFolder, ...]
-    version: VersionRef
+    version: VersionRef | None
+    """None for a job that publishes nothing."""
     lease_s: float
     no_progress_s: float
     memory_mb: int
@@ -147,6 +148,7 @@ class TakeView(Record):
     name: str
     seed: int
     parameters: Mapping[str, Any]
+    preset: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,8 @@ class JobView(Record):
     running: int
     steps: tuple[StepView, ...]
     versions: tuple[VersionView, ...]
+    kind: JobKind = JobKind.PLATE
+    use: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +301,7 @@ class JobFilter:
     shot: str | None = None
     task: str | None = None
     user: str | None = None
+    kinds: Collection[JobKind] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,10 +321,13 @@ class WorkFacts:
     """What a task's definition says about its work, for the queue: the spec doesn't carry it."""
 
     product: str
+    """Of the versions that are reserved; empty where nothing is published."""
     memory_mb: int
     model: str = ""
     models: tuple[str, ...] = ()
     """Which weights each take loads, as warm sessions name them; empty when all load `model`."""
+    estimate: str = ""
+    """What it was said to cost, as JSON; empty where nobody could say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,19 @@ class VersionState(StrEnum):
     """Its job was cancelled while a worker was publishing: a late rename may still land, so the number stays taken."""
 
 
+class JobKind(StrEnum):
+    """What a job is asked to bring about: what its spec is."""
+
+    PLATE = "plate"
+    """Versions of a plate: `pipeline.jobs.spec.JobSpec`."""
+    REPLAY = "replay"
+    """A version once more, to compare it: the same spec, nothing is published."""
+    TRAINING = "training"
+    """A studio's own model: `pipeline.jobs.training.TrainingSpec`."""
+    SCORING = "scoring"
+    """A judgement of a model that is there already."""
+
+
 class FailureKind(StrEnum):
     """Why an attempt ended without success."""
 

@@ -21,6 +21,7 @@ from farm.turn import Turn
 from pipeline.errors import StateError
 from pipeline.jobs.plan import Step
 from pipeline.jobs.spec import JobSpec
+from pipeline.jobs.training import AnySpec
 from pipeline.naming import FolderTemplate
 
 ROWS_AT_ONCE = 1_000
@@ -35,10 +36,10 @@ def digest(asked: str) -> str:
     return hashlib.sha256(asked.encode()).hexdigest()
 
 
-def what_is_asked(spec: JobSpec) -> str:
+def what_is_asked(spec: AnySpec) -> str:
     """The text of a spec without the seeds, which may be drawn anew each time."""
     plain = spec.model_dump(mode="json")
-    for take in plain["takes"]:
+    for take in plain.get("takes", ()):
         del take["seed"]
     return json.dumps(plain, sort_keys=True)
 
@@ -58,7 +59,7 @@ def job_of_key(turn: Turn, studio: str, key: str, asked: str) -> int | None:
 
 def add_job(
     turn: Turn,
-    spec: JobSpec,
+    spec: AnySpec,
     steps: Sequence[Step],
     facts: WorkFacts,
     *,
@@ -76,30 +77,19 @@ def add_job(
     row = tx.first(_NEW_JOB, _job_row(spec, facts, key=key, asked=asked, now=turn.now))
     assert row is not None  # INSERT … RETURNING
     job = int(row.id)
-    reserve(
-        tx,
-        spec.address,
-        facts.product,
-        job=job,
-        takes=[take.index for take in spec.takes],
-        root=Path(spec.publish_root),
-        template=FolderTemplate(turn.settings.version_template),
-        taken_on_disk=taken_on_disk,
-        now=turn.now,
-    )
-    tx.execute(
-        _NEW_TAKES,
-        [
-            {
-                "job": job,
-                "take": take.index,
-                "name": take.name,
-                "seed": take.seed,
-                "parameters": json.dumps(take.parameters),
-            }
-            for take in spec.takes
-        ],
-    )
+    if isinstance(spec, JobSpec) and facts.product:
+        reserve(
+            tx,
+            spec.address,
+            facts.product,
+            job=job,
+            takes=[take.index for take in spec.takes],
+            root=Path(spec.publish_root),
+            template=FolderTemplate(turn.settings.version_template),
+            taken_on_disk=taken_on_disk,
+            now=turn.now,
+        )
+    tx.execute(_NEW_TAKES, _take_rows(job, spec))
     tx.execute(_NEW_STEPS, [_step_row(job, place, step) for place, step in enumerate(steps)])
     rows = _chunk_rows(job, spec, steps, facts)
     while some := list(islice(rows, ROWS_AT_ONCE)):
@@ -109,24 +99,50 @@ def add_job(
     return job, True
 
 
-def _job_row(spec: JobSpec, facts: WorkFacts, *, key: str | None, asked: str, now: float) -> Mapping[str, Any]:
-    where = "/".join(part for part in (spec.show, spec.sequence, spec.shot) if part)
+def _take_rows(job: int, spec: AnySpec) -> list[Mapping[str, Any]]:
+    if not isinstance(spec, JobSpec):
+        one = {"take": 0, "name": spec.name, "seed": spec.seed, "parameters": json.dumps(spec.parameters)}
+        return [{"job": job, "preset": "", **one}]
+    return [
+        {
+            "job": job,
+            "take": take.index,
+            "name": take.name,
+            "seed": take.seed,
+            "parameters": json.dumps(take.parameters),
+            "preset": spec.preset,
+        }
+        for take in spec.takes
+    ]
+
+
+def _job_row(spec: AnySpec, facts: WorkFacts, *, key: str | None, asked: str, now: float) -> Mapping[str, Any]:
+    if isinstance(spec, JobSpec):
+        where = "/".join(part for part in (spec.show, spec.sequence, spec.shot) if part)
+        what = f"{where} {spec.task}" if spec.replays is None else f"{spec.replays.name} again"
+        of_shot = {"sequence": spec.sequence, "shot": spec.shot, "use": spec.use}
+        model = facts.model or spec.model
+    else:
+        what = f"{spec.task} model {spec.name}" + (" judged" if spec.candidate else "")
+        of_shot = {"sequence": "", "shot": "", "use": ""}
+        model = facts.model
     return {
         "studio": spec.studio,
         "key": key,
         "asked": digest(asked),
-        "name": f"{where} {spec.task}",
+        "name": what,
         "show": spec.show,
-        "sequence": spec.sequence,
-        "shot": spec.shot,
+        **of_shot,
+        "kind": spec.kind,
         "task": spec.task,
         "user": spec.user,
         "state": JobState.WAITING,
         "priority": spec.priority,
         "pool": spec.pool,
-        "model": facts.models[0] if facts.models else facts.model or spec.model,
+        "model": facts.models[0] if facts.models else model,
         "spec": spec.model_dump_json(),
         "publish_root": spec.publish_root,
+        "estimate": facts.estimate,
         "created_at": now,
         "message": "",
         "hint": "",
@@ -148,7 +164,8 @@ def _step_row(job: int, place: int, step: Step) -> Mapping[str, Any]:
     }
 
 
-def _chunk_rows(job: int, spec: JobSpec, steps: Sequence[Step], facts: WorkFacts) -> Iterator[Mapping[str, Any]]:
+def _chunk_rows(job: int, spec: AnySpec, steps: Sequence[Step], facts: WorkFacts) -> Iterator[Mapping[str, Any]]:
+    plain = facts.model or (spec.model if isinstance(spec, JobSpec) else "")
     for step in steps:
         for chunk in step.chunks:
             yield {
@@ -161,7 +178,7 @@ def _chunk_rows(job: int, spec: JobSpec, steps: Sequence[Step], facts: WorkFacts
                 "context": str(chunk.context),
                 "pool": spec.pool,
                 "priority": spec.priority,
-                "model": facts.models[step.take] if facts.models else facts.model or spec.model,
+                "model": facts.models[step.take] if facts.models else plain,
                 "memory_mb": facts.memory_mb,
                 "state": ChunkState.DEPEND if step.after else ChunkState.WAITING,
                 "attempt": 0,

@@ -110,16 +110,16 @@ class Assignment(Told):
     attempt: int
     job_id: int
     take: int
-    step: Literal["fit", "infer", "publish"]
+    step: Literal["fit", "infer", "publish", "compare", "train", "score", "register"]
     index: int
     frames: str
     context: str
     spec_json: str
-    """A `JobSpec`, as it was kept."""
+    """A `JobSpec` or a `TrainingSpec`, as it was kept."""
     folder: str
     """This attempt's own folder: only an accepted `complete` makes it count."""
     inputs: tuple[InputFolder, ...] = ()
-    version: VersionRef
+    version: VersionRef | None = None
     lease_s: float
     no_progress_s: float
     memory_mb: int

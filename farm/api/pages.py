@@ -169,7 +169,7 @@ async def jobs(
     who = identity(request, Scope.REVIEW)
     here = services(request)
     chosen = {"show": show, "shot": shot, "task": task, "user": user}
-    wanted = JobFilter(states=state or None, **chosen)
+    wanted = JobFilter(states=state or None, show=show, shot=shot, task=task, user=user)
 
     def read() -> tuple[list[JobView], Mapping[str, int]]:
         counts = here.dispatcher.counts(who.studio).jobs

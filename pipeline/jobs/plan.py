@@ -22,6 +22,11 @@ class StepName(StrEnum):
     FIT = "fit"
     INFER = "infer"
     PUBLISH = "publish"
+    COMPARE = "compare"
+    """In place of a publish: a replay is held against the version that it repeats."""
+    TRAIN = "train"
+    SCORE = "score"
+    REGISTER = "register"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,9 @@ def plan(spec: JobSpec, definition: TaskDefinition) -> tuple[Step, ...]:
 
     A fit sees the whole shot in one chunk: its flow runs from key to key. Infer frames are cut so that each is written
     once and none crosses a gap or a cut; a task that makes frames which the plate hasn't reads the nearest that it has.
-    Publish is one chunk over all frames, because a version appears whole or not at all.
+    Publish is one chunk over all frames, because a version appears whole or not at all. A replay compares instead.
     """
+    last = StepName.PUBLISH if spec.replays is None else StepName.COMPARE
     frames = FrameRange.parse(spec.frames)
     beside = FrameRange.parse(spec.beside)
     readable = (frames - FrameRange.parse(spec.missing)) | beside if spec.missing else None
@@ -60,5 +66,5 @@ def plan(spec: JobSpec, definition: TaskDefinition) -> tuple[Step, ...]:
             readable=readable,
         )
         steps.append(Step(StepName.INFER, take.index, chunks, before))
-        steps.append(Step(StepName.PUBLISH, take.index, whole, (StepName.INFER,)))
+        steps.append(Step(last, take.index, whole, (StepName.INFER,)))
     return tuple(steps)

@@ -80,6 +80,8 @@ class JobRequest(_Text):
     priority: int = Field(50, ge=0, le=100)
     pool: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9.\-]{0,63}$")
     out: str | None = Field(None, max_length=4096)
+    use: Literal["", "temp", "final"] = Field("", description="what the result is for; empty takes the show's word")
+    preset: str = Field("", max_length=64)
     user: str = Field("", max_length=128)
 
     def asked_takes(self) -> tuple[TakeRequest, ...]:
@@ -174,17 +176,34 @@ class InputSpec(_Text):
 
 
 class ModelSpec(_Text):
-    """Which weights a take uses: a name that the task knows, or a path that was looked into."""
+    """Which weights a take uses: a name that the task knows, or a path that was looked into.
+
+    `card`: the studio's card of them, `name@v003`, where they have one; `licence` is the card's, or the task's own weights'.
+    """
 
     name: str = ""
     path: str | None = None
     family: str = ""
     sha256: str = ""
+    card: str = ""
+    licence: str = ""
 
     @property
     def identity(self) -> str:
         """What warm sessions are matched by."""
         return self.name if self.path is None else f"{Path(self.path).name}@{self.sha256[:12]}"
+
+
+class ReplaySpec(_Text):
+    """The version that a replay makes again, to be compared with it. Nothing is published."""
+
+    version: int
+    name: str
+    folder: str
+    pattern: str
+    frames: str
+    software: dict[str, str] = Field(default_factory=dict)
+    """What made it, by the record beside it."""
 
 
 class TakeSpec(_Text):
@@ -250,6 +269,12 @@ class JobSpec(_Text):
     """Plate frames that may be read beside those to deliver."""
     bounds: dict[str, Bound] = Field(default_factory=dict)
     """Measure → what it must keep to: a publish that breaks one is refused."""
+    use: str = ""
+    """What the result is for: `temp` or `final`; empty where no rules ask."""
+    policy: dict[str, Any] = Field(default_factory=dict)
+    """Which rules were looked at, and what they said."""
+    preset: str = ""
+    replays: ReplaySpec | None = None
     warnings: tuple[str, ...] = ()
 
     model_config = ConfigDict(
@@ -267,6 +292,11 @@ class JobSpec(_Text):
     def address(self) -> Shot:
         """Where the work belongs."""
         return Shot(show=self.show, shot=self.shot, sequence=self.sequence, studio=self.studio)
+
+    @property
+    def kind(self) -> str:
+        """Of job; see `farm.states.JobKind`."""
+        return "plate" if self.replays is None else "replay"
 
     def objects(self) -> tuple[str, ...]:
         """The keyed objects, in order of first appearance."""
