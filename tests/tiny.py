@@ -66,7 +66,7 @@ def stable_diffusion(folder: Path, *, inpaint: bool = False, width: int = 32, se
     """A Stable Diffusion folder: for pictures to pictures, or with the nine inputs of an inpainting one."""
     quiet()
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, StableDiffusionPipeline
+    from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline, StableDiffusionPipeline
     from transformers import CLIPTextConfig, CLIPTextModel
 
     words = tokenizer(folder / "tokenizer")
@@ -84,15 +84,7 @@ def stable_diffusion(folder: Path, *, inpaint: bool = False, width: int = 32, se
             pad_token_id=1,
         )
     )
-    vae = AutoencoderKL(
-        block_out_channels=[8, 16, 16, 32],
-        in_channels=3,
-        out_channels=3,
-        down_block_types=["DownEncoderBlock2D"] * 4,
-        up_block_types=["UpDecoderBlock2D"] * 4,
-        latent_channels=4,
-        norm_num_groups=8,
-    )
+    vae = _autoencoder()
     cls = StableDiffusionInpaintPipeline if inpaint else StableDiffusionPipeline
     pipe = cls(
         tokenizer=words,
@@ -113,6 +105,77 @@ def stable_diffusion(folder: Path, *, inpaint: bool = False, width: int = 32, se
     )
     pipe.save_pretrained(str(folder), safe_serialization=True)
     return folder
+
+
+def stable_diffusion_xl(folder: Path, *, seed: int = 0) -> Path:
+    """A Stable Diffusion XL folder: two text encoders, whose UNet is told a picture's size and crop besides."""
+    quiet()
+    import torch
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    words = [tokenizer(folder / name) for name in ("tokenizer", "tokenizer_2")]
+    torch.manual_seed(seed)
+    config = CLIPTextConfig(
+        vocab_size=len(words[0]),
+        hidden_size=32,
+        intermediate_size=37,
+        num_attention_heads=4,
+        num_hidden_layers=3,
+        max_position_embeddings=77,
+        bos_token_id=len(words[0]) - 2,
+        eos_token_id=len(words[0]) - 1,
+        pad_token_id=1,
+        projection_dim=32,
+    )
+    net = UNet2DConditionModel(
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=64,
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        transformer_layers_per_block=(1, 1),
+        projection_class_embeddings_input_dim=6 * 8 + 32,
+        norm_num_groups=8,
+    )
+    pipe = StableDiffusionXLPipeline(
+        tokenizer=words[0],
+        tokenizer_2=words[1],
+        text_encoder=CLIPTextModel(config).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(config).eval(),
+        unet=net.eval(),
+        vae=_autoencoder().eval(),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            steps_offset=1,
+            timestep_spacing="leading",
+        ),
+    )
+    pipe.save_pretrained(str(folder), safe_serialization=True)
+    return folder
+
+
+def _autoencoder() -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=[8, 16, 16, 32],
+        in_channels=3,
+        out_channels=3,
+        down_block_types=["DownEncoderBlock2D"] * 4,
+        up_block_types=["UpDecoderBlock2D"] * 4,
+        latent_channels=4,
+        norm_num_groups=8,
+    )
 
 
 def controlnet(folder: Path, *, width: int = 32) -> Path:

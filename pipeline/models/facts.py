@@ -25,6 +25,8 @@ WORDS = {
 """Each family in words."""
 NET_KEY = "platewright.net"
 """Key of a net's metadata: which net its tensors are of, as `roto/1`."""
+LORA_KEY = "platewright.lora"
+"""Key of the metadata of a LoRA that was trained here: JSON with its base's hash, its rank and the prompt it goes with."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pipeline.models.facts import DIFFUSERS, LORA
 from pipeline.parameters import Kind, Parameters, parameter
-from pipeline.tasks.definition import CONFIDENCE, Measure, TaskDefinition
+from pipeline.tasks.definition import CONFIDENCE, Measure, TaskDefinition, TrainingDefinition
 
 
 class StyleParameters(Parameters):
@@ -100,6 +101,102 @@ class StyleParameters(Parameters):
     )
 
 
+class StyleTrainingParameters(Parameters):
+    """What a person can set when a studio's look is learned."""
+
+    prompt: str = parameter(
+        "a picture in the studio's look",
+        group="Look",
+        help="Words that shall bring the look: give the same ones as the prompt where the LoRA is used.",
+    )
+    iterations: int = parameter(800, min=1, max=100_000, group="Learning", help="How many steps are learned.")
+    batch: int = parameter(
+        1, min=1, max=64, group="Learning", help="Pictures that each step learns from: more is steadier, and slower."
+    )
+    learning_rate: float = parameter(
+        1e-4, min=1e-7, max=0.1, group="Learning", keyable=False, help="How far a step goes, at its largest."
+    )
+    rank: int = parameter(
+        16, min=1, max=256, group="LoRA", help="How much the LoRA can hold; more also learns the shots by heart sooner."
+    )
+    alpha: float | None = parameter(
+        None,
+        min=0.1,
+        max=1024.0,
+        group="LoRA",
+        keyable=False,
+        help="How strongly what is learned counts, over the rank; empty takes the rank itself.",
+    )
+    snr_gamma: float = parameter(
+        5.0,
+        min=0.0,
+        max=100.0,
+        label="Min-SNR gamma",
+        group="Learning",
+        keyable=False,
+        help="Most that steps with little noise count for, against those with much; 0 counts all alike.",
+    )
+    lines: int = parameter(
+        512,
+        min=64,
+        max=2048,
+        unit="px",
+        group="Pictures",
+        help="Lines of the pictures that are learned from: as many as the model will draw on, and no more than they have.",
+    )
+    frames_a_shot: int = parameter(
+        8,
+        min=1,
+        max=500,
+        label="Frames a shot",
+        group="Pictures",
+        help="How many frames of each shot are learned from, spread evenly over it.",
+    )
+    flip: bool = parameter(
+        True,
+        group="Pictures",
+        help="Learn from mirrored pictures too; switch off where the look has a left and a right.",
+    )
+    seed: int | None = parameter(
+        None,
+        kind=Kind.SEED,
+        min=0,
+        max=2**31 - 1,
+        group="Learning",
+        help="Start of all chance in the learning; empty takes the one that was drawn for the job.",
+    )
+
+
+STYLE_TRAINING = TrainingDefinition(
+    trainer="pipeline.tasks.style_transfer.trainer:LoraTrainer",
+    parameters=StyleTrainingParameters,
+    products=("style",),
+    makes=LORA,
+    base_families=(DIFFUSERS,),
+    needs_base=True,
+    memory_mb=10_000,
+    measure="denoising_loss",
+    measures={
+        "denoising_loss": Measure(
+            label="Denoising loss",
+            help="How far the model is from the noise that was laid over finished frames, over all amounts of noise. It tells how "
+            "well the look is known, on one base; not whether a redrawn shot looks right or is steady.",
+            better="lower",
+        ),
+        "loss_fine": Measure(
+            label="Loss, fine",
+            help="The same over the half of the steps with little noise, where brushwork is decided.",
+            better="lower",
+        ),
+        "loss_coarse": Measure(
+            label="Loss, coarse",
+            help="The same over the half of the steps with much noise, where palette and forms are decided.",
+            better="lower",
+        ),
+    },
+)
+
+
 STYLE_TRANSFER = TaskDefinition(
     name="style_transfer",
     label="Style transfer",
@@ -137,4 +234,5 @@ STYLE_TRANSFER = TaskDefinition(
             label="Coverage", help="Part of the picture that the style changes, 0 to 1.", better="higher"
         ),
     },
+    training=STYLE_TRAINING,
 )

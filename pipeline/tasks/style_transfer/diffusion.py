@@ -38,7 +38,7 @@ class DiffusionModel:
         lora, controlnet = (_path(model.options.get(name)) for name in ("lora", "controlnet"))
         self._pipe: Any = open_diffusers(
             model.path,
-            _pipeline_name(model.path, controlled=controlnet is not None),
+            pipeline_name(model.path, controlled=controlnet is not None),
             sha256=model.sha256,
             lora=lora,
             controlnet=controlnet,
@@ -111,7 +111,7 @@ class DiffusionPainter:
         return np.asarray(np.clip(large + np.float32(1 - parameters.change) * fine, 0, 1), np.float32)
 
 
-def _pipeline_name(path: Path, *, controlled: bool) -> str:
+def pipeline_name(path: Path, *, controlled: bool) -> str:
     """The pipeline that opens the folder for pictures from pictures. Raises: ModelError (a folder that none does)."""
     facts = recognise(path, families=(DIFFUSERS,))
     found = facts.details.get("pipeline", "")
