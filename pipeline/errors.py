@@ -16,6 +16,7 @@ PipelineError
 ├── AuthError          no token, a wrong one, or a right one without this right
 ├── ServerError        the dispatcher can't be reached or answered nonsense
 └── SubmissionRefused  every fault of one submission at once
+    └── RuleError      a rule file that can't be used: it refuses whatever it would have decided
 """
 
 from __future__ import annotations
@@ -113,7 +114,11 @@ class SubmissionRefused(PipelineError):
         super().__init__(f"{first.where}: {first.message}{more}", first.hint)
 
     def __reduce__(self) -> tuple[type[SubmissionRefused], tuple[tuple[Fault, ...]]]:  # type: ignore[override]
-        return SubmissionRefused, (self.faults,)
+        return type(self), (self.faults,)
+
+
+class RuleError(SubmissionRefused):
+    """A rule file can't be used, with every fault of it: nobody knows what it meant to forbid, so all is refused."""
 
 
 def fault_of(error: PipelineError, where: str) -> Fault:
