@@ -98,6 +98,8 @@ class TaskDefinition:
     """What a session may use at most on an HD plate."""
     default_model: str = ""
     """Identity of the weights that are used when no model is named: warm sessions are matched by it."""
+    default_licence: str = ""
+    """Licence of those weights, as an SPDX identifier; empty where the task computes without any."""
     families: tuple[str, ...] = ()
     """Families of weights that its runner can load from a path, as `pipeline.models.inspect` names them."""
     key_kind: Literal["matte", "picture"] = "matte"
@@ -130,3 +132,5 @@ class TaskDefinition:
         module, _, cls = self.runner.partition(":")
         if not module or not cls:
             raise TaskError(f"task {self.name}: runner {self.runner!r} must be 'package.module:Class'")
+        if self.default_licence and not self.default_model:
+            raise TaskError(f"task {self.name}: default_licence is of no weights", "name them as default_model")

@@ -81,6 +81,7 @@ ROTO = TaskDefinition(
     chunk_frames=12,
     memory_mb=2500,
     default_model="efficientnet-lite0",
+    default_licence="Apache-2.0",
     splines=lambda p: p.spline_accuracy if isinstance(p, RotoParameters) and p.splines else None,
     families=("net", "sam2", "saliency-onnx"),
     inspect="pipeline.tasks.roto.intake:check",
