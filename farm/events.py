@@ -23,6 +23,8 @@ class EventKind(StrEnum):
     CHUNK = "chunk"
     WORKER = "worker"
     VERSION = "version"
+    REVIEW = "review"
+    """Somebody picked, rated, noted or approved a version."""
     PREVIEW = "preview"
     """Frames of a running chunk became visible."""
     RESYNC = "resync"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 
 from farm.folders import attempt_folder
 from farm.moves import in_states, no_job
@@ -70,7 +70,7 @@ def _jobs(tx: Transaction, statement: Select[Any]) -> tuple[JobView, ...]:
         steps[row.job].append(StepView(row.take, row.name, after, row.total, row.total - row.chunks_left, row.failed))
     versions: dict[int, list[VersionView]] = {number: [] for number in numbers}
     for row in tx.rows(select(VERSION).where(VERSION.c.job.in_(numbers)).order_by(VERSION.c.job, VERSION.c.take)):
-        versions[row.job].append(_version(row))
+        versions[row.job].append(version_view(row))
     busy = {
         row.job: (row.number, row.part)
         for row in tx.rows(
@@ -152,13 +152,19 @@ def _chunk(row: Any, attempts: Sequence[Any], root: str) -> ChunkView:
 
 
 def list_versions(
-    tx: Transaction, studio: str, wanted: VersionFilter, *, limit: int = 50, before: int | None = None
+    tx: Transaction,
+    studio: str,
+    wanted: VersionFilter,
+    *,
+    limit: int = 50,
+    before: int | None = None,
+    also: Sequence[ColumnElement[bool]] = (),
 ) -> tuple[VersionView, ...]:
-    """The newest versions first; `before` is the last `id` of the page before."""
-    statement = select(VERSION).where(VERSION.c.studio == studio)
+    """The newest versions first; `before` is the last `id` of the page before, `also` more that must hold of each."""
+    statement = select(VERSION).where(VERSION.c.studio == studio, *also)
     if wanted.states is not None:
         statement = statement.where(VERSION.c.state.in_([state.value for state in wanted.states]))
-    for name in ("show", "sequence", "shot", "product"):
+    for name in ("show", "sequence", "shot", "product", "name"):
         if (value := getattr(wanted, name)) is not None:
             statement = statement.where(VERSION.c[name] == value)
     if wanted.job_id is not None:
@@ -166,7 +172,7 @@ def list_versions(
     if before is not None:
         statement = statement.where(VERSION.c.id < before)
     rows = tx.rows(statement.order_by(VERSION.c.id.desc()).limit(min(limit, MOST_LISTED)))
-    return tuple(_version(row) for row in rows)
+    return tuple(version_view(row) for row in rows)
 
 
 def get_version(tx: Transaction, studio: str, version: int) -> VersionView:
@@ -174,10 +180,11 @@ def get_version(tx: Transaction, studio: str, version: int) -> VersionView:
     row = tx.first(select(VERSION).where(VERSION.c.studio == studio, VERSION.c.id == version))
     if row is None:
         raise NotFoundError(f"there is no version {version}", "`plates versions` lists them")
-    return _version(row)
+    return version_view(row)
 
 
-def _version(row: Any) -> VersionView:
+def version_view(row: Any) -> VersionView:
+    """The value of a version's row."""
     return VersionView(
         id=row.id,
         studio=row.studio,

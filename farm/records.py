@@ -313,6 +313,7 @@ class VersionFilter:
     sequence: str | None = None
     shot: str | None = None
     product: str | None = None
+    name: str | None = None
     job_id: int | None = None
 
 
