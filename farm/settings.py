@@ -67,6 +67,8 @@ class FarmSettings:
     """How often leases are looked at."""
     bounds_file: Path | None = None
     """JSON of what shows ask of their results; see `farm/bounds.py`. None: each task's own bounds alone."""
+    rules: Path | None = None
+    """Folder of what studios and shows allow; see `farm/rules.py`. None: everything is allowed."""
     proxy_height: int = 540
     ocio_config: str | None = None
     """An OCIO config file; none for the built-in one."""

@@ -143,7 +143,17 @@ def merged(files: Sequence[tuple[RuleFile, RuleSet]]) -> Rules:
         where = f"{sources['models.temp_licences'].name} › models.temp_licences"
         message = "adds to models.licences, which no file names: every licence would be allowed"
         raise RuleError([Fault(where, message, "name the licences of finals too, as models.licences")])
-    return Rules(values, sources, tuple(file for file, _ in files))
+    return Rules({key: values[key] for key in _keys() if key in values}, sources, tuple(file for file, _ in files))
+
+
+def _keys(table: type[BaseModel] | None = None, before: str = "") -> Iterator[str]:
+    """Every rule's dotted key, in the order of the declaration."""
+    for name, field in (table or RuleSet).model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _keys(kind, f"{before}{name}.")
+        else:
+            yield f"{before}{name}"
 
 
 def spoken(table: BaseModel, before: str = "") -> Iterator[tuple[str, Any]]:

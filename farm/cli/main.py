@@ -28,6 +28,7 @@ COMMANDS = {
     "priority": ("farm.cli.act:priority", "Move jobs forward or back."),
     "form": ("farm.cli.look:form", "A task's parameters."),
     "edit": ("farm.cli.edit:command", "Show what a timeline asks of its clips."),
+    "rules": ("farm.cli.rules:rules", "What a show allows, and whether its rule files can be used."),
     "tokens": ("farm.cli.tokens:tokens", "Tokens for people, hosts and workers."),
     "serve": ("farm.cli.serve:serve", "Start the dispatcher and its page."),
     "worker": ("farm.cli.serve:worker", "Start a worker."),
