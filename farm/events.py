@@ -23,6 +23,8 @@ class EventKind(StrEnum):
     CHUNK = "chunk"
     WORKER = "worker"
     VERSION = "version"
+    MODEL = "model"
+    """A model card was made, promoted, scored or retired."""
     REVIEW = "review"
     """Somebody picked, rated, noted or approved a version."""
     PREVIEW = "preview"

@@ -17,6 +17,16 @@ def fits_folder(publish_root: str | Path, *, studio: str) -> Path:
     return Path(publish_root) / WORK.parent / "fits" / studio
 
 
+def checkpoints_folder(publish_root: str | Path, *, studio: str, job: int) -> Path:
+    """States of a job's training, which its next attempt goes on from."""
+    return job_folder(publish_root, studio=studio, job=job) / "checkpoints"
+
+
+def models_folder(publish_root: str | Path, *, studio: str) -> Path:
+    """Weights that a studio's trainings made, each under its hash."""
+    return Path(publish_root) / WORK.parent / "models" / studio
+
+
 def attempt_folder(
     publish_root: str | Path, *, studio: str, job: int, take: int, step: str, index: int, attempt: int
 ) -> Path:

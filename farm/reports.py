@@ -29,6 +29,7 @@ from farm.moves import (
     settle,
 )
 from farm.records import Failure, Stop, Verdict
+from farm.registering import record_registered
 from farm.reservations import record_published
 from farm.statements import hot
 from farm.states import COUNTED_KINDS, AttemptState, ChunkState, FailureKind, JobState
@@ -128,6 +129,8 @@ def complete(turn: Turn, held: Held, result: Mapping[str, Any]) -> bool:
     (chunk,) = moved
     if chunk.step == StepName.PUBLISH:
         record_published(turn.tx, job=chunk.job, take=chunk.take, result=result, now=turn.now)
+    elif chunk.step == StepName.REGISTER:
+        record_registered(turn, job=chunk.job, result=result)
     settle(turn.tx, chunk.job, now=turn.now)
     return True
 

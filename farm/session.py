@@ -21,13 +21,16 @@ from typing import TYPE_CHECKING, Any
 from farm.child import ParentLink
 from farm.folders import fits_folder
 from farm.publishing import publish_take, version_of
+from farm.replaying import compare_take
 from farm.states import FailureKind
+from farm.training import do_training_step
 from farm.wire import Assignment
 from pipeline.errors import PipelineError, RunnerError, StorageError
 from pipeline.frames import FrameRange
 from pipeline.jobs.chunks import Chunk
 from pipeline.jobs.fits import KeptFits
 from pipeline.jobs.spec import JobSpec, TakeSpec
+from pipeline.jobs.training import TrainingSpec, read_spec
 from pipeline.media.proxy import write_jpeg
 from pipeline.models.files import check_sha256
 from pipeline.paths import storage_error
@@ -62,15 +65,19 @@ class Session:
         """Load a task's model, unless it is loaded. Returns the identity that workers report as warm. Raises: TaskError, ModelError."""
         identity = f"{task_name}:{identity or model.name}"
         if self._identity != identity:
-            if self._runner is not None:
-                self._runner.unload()
+            self._forget()
             started = time.monotonic()
-            self._runner, self._identity = None, ""
             runner = new_runner(task(task_name))
             runner.load(model)
             self._runner, self._identity = runner, identity
             log.info("loaded %s in %.1f s", identity, time.monotonic() - started)
         return identity
+
+    def _forget(self) -> None:
+        """Give the loaded model's memory back."""
+        if self._runner is not None:
+            self._runner.unload()
+        self._runner, self._identity = None, ""
 
     def _earlier_frames(self, version: Version) -> Mapping[str, EarlierFrame]:
         """Read once for all chunks of a take."""
@@ -87,8 +94,7 @@ class Session:
 
     def do(self, assignment: Assignment, report: Reporter) -> dict[str, Any]:
         """Do one chunk and return its result. Raises: PipelineError, Cancelled."""
-        spec = JobSpec.model_validate_json(assignment.spec_json)
-        definition = task(spec.task)
+        spec = read_spec(assignment.spec_json)
         folder = Path(assignment.folder)
         try:
             # A folder left by the same attempt can only come from a run that this one replaces.
@@ -96,40 +102,52 @@ class Session:
             folder.mkdir(parents=True)
         except OSError as error:
             raise storage_error(error, folder) from error
+        try:
+            if isinstance(spec, TrainingSpec):
+                self._forget()
+                return do_training_step(assignment, spec, report)
+            return self._do_frames(assignment, spec, folder, report)
+        except OSError as error:
+            raise storage_error(error, error.filename or folder) from error
+
+    def _do_frames(self, assignment: Assignment, spec: JobSpec, folder: Path, report: Reporter) -> dict[str, Any]:
+        """A chunk of a plate's job."""
+        definition = task(spec.task)
         take = spec.takes[assignment.take]
         chunk = Chunk(assignment.index, FrameRange.parse(assignment.frames), FrameRange.parse(assignment.context))
-        try:
-            if assignment.step == "publish":
-                return publish_take(assignment, spec, report)
-            self._warm_for(spec, take)
-            assert self._runner is not None
-            earlier = self._earlier_frames(version_of(assignment, spec))
-            if assignment.step == "fit":
-                return run_fit(
-                    spec,
-                    take,
-                    definition,
-                    runner=self._runner,
-                    frames=chunk,
-                    folder=folder,
-                    report=report,
-                    earlier=earlier,
-                    kept=KeptFits(fits_folder(spec.publish_root, studio=spec.studio)),
-                )
-            fit_folder = next((Path(i.folder) for i in assignment.inputs if i.step == "fit"), None)
-            return run_chunk(
+        if assignment.step == "publish":
+            return publish_take(assignment, spec, report)
+        if assignment.step == "compare":
+            return compare_take(assignment, spec, report)
+        self._warm_for(spec, take)
+        assert self._runner is not None
+        # A replay proves that the same comes out again, so it takes nothing over.
+        again = spec.replays is not None
+        earlier = {} if again else self._earlier_frames(version_of(assignment, spec))
+        if assignment.step == "fit":
+            return run_fit(
                 spec,
                 take,
                 definition,
                 runner=self._runner,
-                chunk=chunk,
+                frames=chunk,
                 folder=folder,
-                fit_folder=fit_folder,
                 report=report,
                 earlier=earlier,
+                kept=None if again else KeptFits(fits_folder(spec.publish_root, studio=spec.studio)),
             )
-        except OSError as error:
-            raise storage_error(error, error.filename or folder) from error
+        fit_folder = next((Path(i.folder) for i in assignment.inputs if i.step == "fit"), None)
+        return run_chunk(
+            spec,
+            take,
+            definition,
+            runner=self._runner,
+            chunk=chunk,
+            folder=folder,
+            fit_folder=fit_folder,
+            report=report,
+            earlier=earlier,
+        )
 
 
 def model_of(spec: JobSpec, take: TakeSpec) -> ModelRef:

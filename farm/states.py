@@ -90,6 +90,17 @@ class JobKind(StrEnum):
     """A judgement of a model that is there already."""
 
 
+class ModelState(StrEnum):
+    """A model card's state."""
+
+    CANDIDATE = "candidate"
+    """It may be tried by name; nobody vouches for it yet."""
+    APPROVED = "approved"
+    """It was promoted: it won on held-out shots, or a named person answered for it."""
+    RETIRED = "retired"
+    """No new work uses it. Its card stays, for the versions that it made."""
+
+
 class FailureKind(StrEnum):
     """Why an attempt ended without success."""
 
@@ -151,6 +162,13 @@ VERSION_MOVES: Mapping[VersionState, frozenset[VersionState]] = {
     VersionState.RELEASED: frozenset(),
     VersionState.WITHDRAWN: frozenset(),
 }
+
+MODEL_MOVES: Mapping[ModelState, frozenset[ModelState]] = {
+    ModelState.CANDIDATE: frozenset({ModelState.APPROVED, ModelState.RETIRED}),
+    ModelState.APPROVED: frozenset({ModelState.RETIRED}),
+    ModelState.RETIRED: frozenset({ModelState.CANDIDATE}),
+}
+"""A retired model that is taken up again has to be promoted again."""
 
 FINISHED_JOBS = frozenset({JobState.SUCCEEDED, JobState.CANCELLED})
 """Jobs that no one can bring back."""

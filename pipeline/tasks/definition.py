@@ -52,7 +52,8 @@ class TrainingDefinition:
     trainer: str
     """`"package.module:Class"`, loaded only in a session child."""
     parameters: type[Parameters]
-    """What a person can set for a training: its form is drawn like the task's own."""
+    """What a person can set for a training: its form is drawn like the task's own. Those whose names begin with `score_` say
+    how models are judged: scores are compared only where they are equal."""
     products: tuple[str, ...]
     """Products whose versions can be learned from."""
     makes: str
@@ -61,6 +62,8 @@ class TrainingDefinition:
     """The measure that decides whether a model is better: one of `measures`."""
     measures: Mapping[str, Measure]
     """What a score holds, by name."""
+    parameter: str = ""
+    """The task's parameter of kind `model` that takes the weights, beside their base; empty where they are the model itself."""
     layer: str = ""
     """Layer that every version must have, such as `matte`; empty where the picture itself is learned."""
     base_families: tuple[str, ...] = ()
