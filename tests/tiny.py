@@ -66,7 +66,7 @@ def stable_diffusion(folder: Path, *, inpaint: bool = False, width: int = 32, se
     """A Stable Diffusion folder: for pictures to pictures, or with the nine inputs of an inpainting one."""
     quiet()
     import torch
-    from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline, StableDiffusionPipeline
+    from diffusers import StableDiffusionInpaintPipeline, StableDiffusionPipeline
     from transformers import CLIPTextConfig, CLIPTextModel
 
     words = tokenizer(folder / "tokenizer")
@@ -91,14 +91,7 @@ def stable_diffusion(folder: Path, *, inpaint: bool = False, width: int = 32, se
         text_encoder=text.eval(),
         unet=unet(inputs=9 if inpaint else 4, width=width, seed=seed + 1),
         vae=vae.eval(),
-        scheduler=DDIMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-        ),
+        scheduler=_schedule(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -111,7 +104,7 @@ def stable_diffusion_xl(folder: Path, *, seed: int = 0) -> Path:
     """A Stable Diffusion XL folder: two text encoders, whose UNet is told a picture's size and crop besides."""
     quiet()
     import torch
-    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     words = [tokenizer(folder / name) for name in ("tokenizer", "tokenizer_2")]
@@ -152,13 +145,7 @@ def stable_diffusion_xl(folder: Path, *, seed: int = 0) -> Path:
         text_encoder_2=CLIPTextModelWithProjection(config).eval(),
         unet=net.eval(),
         vae=_autoencoder().eval(),
-        scheduler=EulerDiscreteScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            steps_offset=1,
-            timestep_spacing="leading",
-        ),
+        scheduler=_schedule(),
     )
     pipe.save_pretrained(str(folder), safe_serialization=True)
     return folder
@@ -175,6 +162,19 @@ def _autoencoder() -> Any:
         up_block_types=["UpDecoderBlock2D"] * 4,
         latent_channels=4,
         norm_num_groups=8,
+    )
+
+
+def _schedule() -> Any:
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
     )
 
 

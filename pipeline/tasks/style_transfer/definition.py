@@ -101,11 +101,14 @@ class StyleParameters(Parameters):
     )
 
 
+_PROMPT = "a picture in the studio's look"
+
+
 class StyleTrainingParameters(Parameters):
     """What a person can set when a studio's look is learned."""
 
     prompt: str = parameter(
-        "a picture in the studio's look",
+        _PROMPT,
         group="Look",
         help="Words that shall bring the look: give the same ones as the prompt where the LoRA is used.",
     )
@@ -163,7 +166,15 @@ class StyleTrainingParameters(Parameters):
         min=0,
         max=2**31 - 1,
         group="Learning",
-        help="Start of all chance in the learning; empty takes the one that was drawn for the job.",
+        help="Start of all chance in the learning; empty takes the training's own.",
+    )
+    score_prompt: str = parameter(
+        _PROMPT,
+        group="Score",
+        help="Words that a model is judged with; a LoRA that was learned here is judged with its own prompt instead.",
+    )
+    score_frames: int = parameter(
+        4, min=1, max=200, group="Score", help="Frames of a held-out shot that are judged, spread evenly over it."
     )
 
 
@@ -172,6 +183,7 @@ STYLE_TRAINING = TrainingDefinition(
     parameters=StyleTrainingParameters,
     products=("style",),
     makes=LORA,
+    parameter="lora",
     base_families=(DIFFUSERS,),
     needs_base=True,
     memory_mb=10_000,

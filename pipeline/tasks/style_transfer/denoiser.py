@@ -72,7 +72,7 @@ class Denoiser:
     def __init__(self, path: Path, prompt: str, *, sha256: str = "", lora: Path | None = None) -> None:
         """Raises: ModelError (absent, code, pickles, another class or hash, a LoRA for another base, a refiner)."""
         name = pipeline_name(path, controlled=False)
-        self.device = _device()
+        self.device, self._dtype = _computing(path)
         pipe = open_diffusers(path, name, sha256=sha256, lora=lora)
         if pipe.text_encoder is None or pipe.vae is None or getattr(pipe.config, "requires_aesthetics_score", False):
             raise ModelError(f"{path} has no text encoder or autoencoder of its own: it is a refiner", "name its base")
@@ -82,7 +82,6 @@ class Denoiser:
         self._prompt, self._pooled = self._encode_prompt(pipe, prompt)
         # The text encoders have said what they had to say, and weigh as much as the rest.
         self._vae, self.unet = pipe.vae.to(self.device), pipe.unet
-        self._dtype = _stored(path) if self.device.type != "cpu" else torch.float32
         self.unet.to(self.device, self._dtype)
         self.loss_scale = 1024.0 if self._dtype is torch.float16 else 1.0
         """What a loss is multiplied by before its gradients are taken, so that halves can hold them."""
@@ -182,15 +181,10 @@ def _schedule_of(path: Path, pipe: Any) -> tuple[Any, str]:
     return DDPMScheduler.from_config(pipe.scheduler.config), predicts
 
 
-def _stored(path: Path) -> torch.dtype:
-    """The precision of the UNet's file: that of all its weights, or float32."""
-    kinds = {tensor.dtype for tensor in read_weights_header(path / "unet").values()}
-    return _HALVES.get(kinds.pop(), torch.float32) if len(kinds) == 1 else torch.float32
-
-
-def _device() -> torch.device:
-    """The GPU where there is one, made to compute the same bits every time."""
+def _computing(path: Path) -> tuple[torch.device, torch.dtype]:
+    """Where the base computes, and its UNet's precision there: on a GPU that of its file, where all of it has the same."""
     if not torch.cuda.is_available():
-        return torch.device("cpu")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    return torch.device("cuda")
+        return torch.device("cpu"), torch.float32
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a GPU doesn't give the same bits twice
+    kinds = {tensor.dtype for tensor in read_weights_header(path / "unet").values()}
+    return torch.device("cuda"), _HALVES.get(kinds.pop(), torch.float32) if len(kinds) == 1 else torch.float32

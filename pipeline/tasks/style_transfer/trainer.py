@@ -19,7 +19,6 @@ from pipeline.tasks.training import WEIGHTS, ScoringContext, TrainingContext
 
 _ENCODING = 0.1
 """Part of the progress that reading and encoding the pictures is."""
-_SCORED_FRAMES = 4
 _SCORED_STEPS = 8
 _SCORING_SEED = 20_011
 
@@ -77,15 +76,15 @@ class LoraTrainer:
     def score(self, scoring: ScoringContext, model: ModelRef) -> Mapping[str, float]:
         """See TaskTrainer.score. `model`: a base's folder, with `lora` among its options or without.
 
-        Four frames of the shot at the size that the base was made for, or their own where that is less; eight amounts of noise; the
-        same noise for every model. A LoRA that was learned here is asked with its own prompt, anything else with the one
-        of the parameters. Comparable between models on one base, not between bases, whose codes differ.
+        Frames of the shot at the size that the base was made for, or their own where that is less; eight amounts of noise; the same
+        noise for every model, whatever the seed. A LoRA that was learned here is asked with its own prompt, anything else with
+        `score_prompt`. Only models on one base can be compared: another's codes, and so its errors, are of another size.
         """
         parameters = _parameters(scoring.parameters)
         lora = Path(model.options["lora"]) if model.options.get("lora") else None
-        prompt = (trained_prompt(lora) if lora is not None and lora.is_file() else None) or parameters.prompt
+        prompt = (trained_prompt(lora) if lora is not None and lora.is_file() else None) or parameters.score_prompt
         denoiser = Denoiser(_folder_of(model), prompt, sha256=model.sha256, lora=lora)
-        pictures = _scored_pictures(scoring, denoiser)
+        pictures = _scored_pictures(scoring, denoiser, parameters.score_frames)
         fine, coarse = list[float](), list[float]()
         generator = torch.Generator().manual_seed(_SCORING_SEED)
         for number, picture in enumerate(pictures):
@@ -154,9 +153,9 @@ def _one_step(
     return total
 
 
-def _scored_pictures(scoring: ScoringContext, denoiser: Denoiser) -> list[Latent]:
+def _scored_pictures(scoring: ScoringContext, denoiser: Denoiser, count: int) -> list[Latent]:
     """Raises: RunnerError (no frames, too small), PlateError."""
-    frames = spread(scoring.shot.frames, _SCORED_FRAMES)
+    frames = spread(scoring.shot.frames, count)
     if not frames:
         raise RunnerError(f"{scoring.shot.name} has no frames to score on", "hold another shot out")
     lines = min(denoiser.native_lines, scoring.shot.display(frames[0]).shape[1])
