@@ -39,7 +39,7 @@ class KeyedCurve(_Text):
         if place == 0:
             return self.keys[frames[0]]
         before = frames[place - 1]
-        if place == len(frames) or self.interpolation == "hold":
+        if frame == before or place == len(frames) or self.interpolation == "hold":
             return self.keys[before]
         u = (frame - before) / (frames[place] - before)
         if self.interpolation == "smooth":

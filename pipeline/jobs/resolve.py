@@ -75,6 +75,8 @@ def resolve(
     takes, take_faults = _takes(request, facts, found, definition)
     faults += take_faults
     faults += _key_faults(request, found.frames, definition)
+    if request.seed is not None and request.seed_from is not None:
+        faults.append(Fault("seed", "is given beside seed_from", "give the one or the other"))
     rate, rate_faults = _rate(request, found)
     faults += rate_faults
     names, name_faults = _names(request, found, facts.address, defaults)
@@ -85,8 +87,8 @@ def resolve(
         raise SubmissionRefused(list(dict.fromkeys(faults)) or [Fault("plate", "could not be read")])
     unseeded = {take.index for take in takes if _given_seed(definition, take.parameters) is None}
     if unseeded:
-        # One drawn seed serves all takes that name none: they differ in what the wedge says, and in nothing else.
-        drawn = draw_seed()
+        # One seed serves all takes that name none: they differ in what the wedge says, and in nothing else.
+        drawn = draw_seed() if request.seed is None else request.seed
         takes = tuple(t.model_copy(update={"seed": drawn}) if t.index in unseeded else t for t in takes)
     return JobSpec(
         task=definition.name,
@@ -101,6 +103,7 @@ def resolve(
         cut_path=request.cut if facts.edit is not None else None,
         cut_sha256=facts.cut_sha256,
         cuts=() if found.edit is None else found.edit.cuts,
+        handles=request.handles,
         takes=takes,
         model=request.model or definition.default_model,
         codec=request.codec,

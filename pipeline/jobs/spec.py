@@ -52,7 +52,8 @@ class JobRequest(_Text):
 
     A number among `parameters` may be a curve over frames where its form says `keyable`. `takes` are the candidates of a
     wedge one by one; `wedge` names values for some parameters, or for `model`, and makes a take of every combination.
-    `seed_from` is an earlier version of this product, `v003`: its seed is taken again.
+    `seed_from` is an earlier version of this product, `v003`: its seed is taken again. `seed` is the one to take where no parameter
+    names one, in place of drawing it.
     """
 
     task: str = Field(max_length=64)
@@ -75,6 +76,7 @@ class JobRequest(_Text):
     takes: tuple[TakeRequest, ...] = Field((), max_length=MOST_TAKES)
     wedge: dict[str, list[Any]] = Field(default_factory=dict, max_length=8)
     seed_from: str | None = Field(None, pattern=r"^v[0-9]{3,4}$")
+    seed: int | None = Field(None, ge=0, lt=2**63)
     codec: Codec = "zips"
     chunk_frames: int | None = Field(None, ge=1, le=10_000)
     priority: int = Field(50, ge=0, le=100)
@@ -253,6 +255,8 @@ class JobSpec(_Text):
     cut_path: str | None = None
     cut_sha256: str | None = None
     cuts: tuple[int, ...] = ()
+    handles: int = 8
+    """How many were asked for; `edit` says how far the media had them."""
     takes: tuple[TakeSpec, ...]
     model: str = ""
     """Which weights were asked for, in words; what each take loads it says itself."""
