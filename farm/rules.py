@@ -40,6 +40,8 @@ def read_rules(folder: Path | None, studio: str, show: str = "") -> Rules:
     """
     if folder is None:
         return NO_RULES
+    if not folder.is_dir():
+        _check_present(folder)
     names = [f"{check_name(studio, 'studio')}{SUFFIX}"]
     if show:
         names.append(f"{studio}/{check_name(show, 'show')}{SUFFIX}")
