@@ -104,6 +104,7 @@ def resolve(
         cut_sha256=facts.cut_sha256,
         cuts=() if found.edit is None else found.edit.cuts,
         handles=request.handles,
+        preset=request.preset,
         takes=takes,
         model=request.model or definition.default_model,
         codec=request.codec,
