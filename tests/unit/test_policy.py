@@ -131,6 +131,12 @@ def test_weights_without_a_card_are_what_the_rule_says(rule: str, use: Any, allo
         assert ("submit it as a temp" in decision.refusals()[0].hint) == (rule == "temp")
 
 
+@pytest.mark.parametrize("model", [replace(OURS, licence=""), replace(SHIPPED, licence="")])
+def test_leave_for_the_unregistered_is_none_for_a_card_without_a_licence(model: UsedModel) -> None:
+    held = rules('[models]\nunregistered = "always"\nlicences = ["MIT"]')
+    assert broken(decide(subject(model), held, now=NOW)) == ["models.licences"]
+
+
 def test_a_stated_licence_counts_without_a_card_too() -> None:
     held = rules('[models]\nunregistered = "always"\nlicences = ["MIT"]')
     assert broken(decide(subject(replace(PATH, licence="GPL-3.0-only")), held, now=NOW)) == ["models.licences"]
