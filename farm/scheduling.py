@@ -12,6 +12,7 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, Exists, Select, and_, bindparam, exists, insert, literal, or_, select, update
 
 from farm.moves import START, Ending, Moved, chunk_move, in_states, move_chunks, move_job
+from farm.prices import farm_price
 from farm.records import WorkerHello
 from farm.statements import hot
 from farm.states import AttemptState, ChunkState
@@ -101,7 +102,9 @@ def claim(turn: Turn, worker: WorkerHello) -> Moved | None:
     lease = {"of_chunk": best, "to_worker": worker.name, "at": now, "until": now + turn.settings.lease_s}
     (chunk,) = move_chunks(tx, TAKE, lease, now=now)
     attempt = {"chunk": chunk.id, "number": chunk.attempt, "worker": worker.name, "state": AttemptState.RUNNING}
-    tx.execute(_NEW_ATTEMPT, attempt | {"started_at": now, "kind": "", "reason": "", "hint": "", "counted": 0})
+    price = farm_price(worker.tags, turn.settings)
+    cost = {"gpus": price.gpus, "rate": price.rate}
+    tx.execute(_NEW_ATTEMPT, attempt | {"started_at": now, "kind": "", "reason": "", "hint": "", "counted": 0} | cost)
     if not move_job(tx, START, {"of_job": chunk.job, "at": now}) and chunk.attempt > 1:
         tx.execute(_FORGET_MESSAGE, {"of_job": chunk.job})
     return chunk

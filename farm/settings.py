@@ -6,6 +6,7 @@ A field `lease_s` is read from `PLATEWRIGHT_LEASE_S`, and so for all of them. Im
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import types
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from typing import Any, Self, get_args, get_origin, get_type_hints
 from pipeline.errors import PipelineError
 
 PREFIX = "PLATEWRIGHT_"
+MOST_CURRENCY = 8
 
 
 class SettingsError(PipelineError, ValueError):
@@ -76,6 +78,12 @@ class FarmSettings:
     """The display of review proxies, as the OCIO config names it."""
     ocio_view: str | None = None
     """The view for review proxies; none for the config's default."""
+    currency: str = ""
+    """What money is counted in, as it is printed: `EUR`."""
+    machine_hour: float = 0.0
+    """Price of an hour of one worker; a worker's own tag `hour_price` goes before it."""
+    gpu_hour: float = 0.0
+    """Price of an hour of each GPU that a worker holds, on top."""
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ, /, **given: Any) -> Self:
@@ -156,6 +164,14 @@ class FarmSettings:
         ):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be above 0, not {getattr(self, name)}", f"see {PREFIX}{name.upper()}")
+        for name in ("machine_hour", "gpu_hour"):
+            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
+                raise SettingsError(f"{name} is no price: {getattr(self, name)}", f"see {PREFIX}{name.upper()}")
+        if len(self.currency) > MOST_CURRENCY or not self.currency.isprintable():
+            raise SettingsError(
+                f"currency {self.currency!r} is longer than {MOST_CURRENCY} letters, or can't be printed",
+                f"write it as EUR; see {PREFIX}CURRENCY",
+            )
         if not 0 <= self.port <= 65535:
             raise SettingsError(f"port {self.port} is outside 0 to 65535", f"see {PREFIX}PORT")
         if self.reap_s * 3 > self.lease_s:

@@ -116,6 +116,9 @@ class TaskDefinition:
     """Data and display window of what is delivered, from the plate's two."""
     splines: Callable[[Parameters], float | None] = lambda _: None
     """The intersection over union at which a publish writes the mattes as editable shapes too; None writes none."""
+    fit_effort: Callable[[Parameters, int, float], float] = lambda _, frames, megapixels: frames * megapixels
+    """How much a fit is to do, in any unit of the task's own, from the parameters, the number of frames and the megapixels of
+    each: what a fit takes is estimated by it from what others took."""
     inspect: str = ""
     """`"package.module:function"` that looks at a submission's files for faults of this task's own, loaded only in the child
     that reads them; see `pipeline.tasks.intake.TaskCheck`."""
