@@ -16,6 +16,7 @@ from pipeline.jobs.spec import JobSpec, TakeSpec
 from pipeline.plate_shot import Reporter
 from pipeline.provenance import record
 from pipeline.publish.run import publish
+from pipeline.publish.signing import signing_identity
 from pipeline.publish.values import ProxySettings, PublishRequest
 from pipeline.runner import STEP_REPORT, frame_pattern
 from pipeline.tasks.registry import task
@@ -32,9 +33,10 @@ def version_of(assignment: Assignment, spec: JobSpec) -> Version:
 def publish_take(assignment: Assignment, spec: JobSpec, report: Reporter) -> dict[str, Any]:
     """Publish one take's frames as the version whose number the job reserved. Returns the version's facts for the record.
 
-    Raises: PublishError (a validator refused, an attempt's folder is incomplete), StorageError, Cancelled.
+    Raises: PublishError (a validator refused, an attempt's folder is incomplete, what should sign can't), StorageError, Cancelled.
     """
     started = time.monotonic()
+    signing = signing_identity()
     chunks = [i for i in assignment.inputs if i.step == "infer"]
     produced: dict[int, Path] = {}
     quality: dict[int, dict[str, float]] = {}
@@ -104,6 +106,7 @@ def publish_take(assignment: Assignment, spec: JobSpec, report: Reporter) -> dic
             cut=None if spec.cut_path is None or spec.edit is None else (Path(spec.cut_path), str(spec.edit["clip"])),
             proxies=_proxies(assignment.proxy),
             scratch=Path(assignment.folder),
+            signing=signing,
         ),
         progress=report.progress,
     )

@@ -55,6 +55,7 @@ def record(
         "parameters": take["parameters"],
         "seed": take["seed"],
         "model": model,
+        "weights": take.get("weights", {}),
         "fit": fit,
         "keys": keys,
         "inputs": {

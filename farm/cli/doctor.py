@@ -58,6 +58,22 @@ def _packages(_: FarmSettings) -> Iterator[Finding]:
     )
 
 
+def _signing(_: FarmSettings) -> Iterator[Finding]:
+    from pipeline.errors import PublishError
+    from pipeline.publish.signing import signing_identity
+
+    try:
+        identity = signing_identity()
+    except PublishError as error:
+        yield Finding("signing", False, error.message, error.hint)
+        return
+    if identity is None:
+        yield Finding("signing", True, "versions are not signed: no certificate is set")
+    else:
+        who = f"versions are signed by {identity.name} with {identity.algorithm}"
+        yield Finding("signing", True, f"{who}, until {identity.until:%Y-%m-%d}")
+
+
 def _tasks(_: FarmSettings) -> Iterator[Finding]:
     from pipeline.errors import PipelineError
     from pipeline.tasks.registry import tasks
@@ -110,6 +126,7 @@ def _dispatcher(_: FarmSettings) -> Iterator[Finding]:
 _LOOKS: tuple[Callable[[FarmSettings], Iterator[Finding]], ...] = (
     _python,
     _packages,
+    _signing,
     _tasks,
     _folders,
     _token,

@@ -18,6 +18,10 @@ COMMANDS = {
     "status": ("farm.cli.look:status", "How the dispatcher, or one job, is doing."),
     "log": ("farm.cli.look:log", "The log of a job's attempts."),
     "versions": ("farm.cli.look:versions", "List published versions."),
+    "provenance": (
+        "farm.cli.provenance:provenance",
+        "Verify a published version: its frames, its record, who signed it.",
+    ),
     "sheet": ("farm.cli.look:sheet", "Write the contact sheet of a job's takes."),
     "open": ("farm.cli.look:open_page", "The address of the page, signed in."),
     "cancel": ("farm.cli.act:cancel", "Stop jobs for good."),

@@ -196,6 +196,7 @@ def sidecar(publication: Publication) -> dict[str, Any]:
             "colorspace": request.plate.colorspace,
             "codec": request.codec,
             "otio": timeline if timeline in publication.files else None,
+            "signed_by": None if request.signing is None else request.signing.name,
         },
         "content": {
             "digest": hashlib.sha256(listed.encode()).hexdigest(),

@@ -23,7 +23,7 @@ from pipeline.errors import Fault, PipelineError, PublishError, StorageError
 from pipeline.frames import FrameRange
 from pipeline.paths import storage_error
 from pipeline.provenance import to_plain
-from pipeline.publish import collect, extract, integrate, validate
+from pipeline.publish import collect, extract, integrate, manifest, validate
 from pipeline.publish.plugin import VALIDATE, InstancePlugin, PluginType, Publication
 from pipeline.publish.values import (
     ProxySettings,
@@ -37,7 +37,13 @@ from pipeline.tasks.contract import Cancelled
 
 __all__ = ["PLUGINS", "ProxySettings", "PublishRefused", "PublishRequest", "PublishedVersion", "publish"]
 
-PLUGINS: tuple[PluginType, ...] = (*collect.PLUGINS, *validate.PLUGINS, *extract.PLUGINS, *integrate.PLUGINS)
+PLUGINS: tuple[PluginType, ...] = (
+    *collect.PLUGINS,
+    *validate.PLUGINS,
+    *extract.PLUGINS,
+    *manifest.PLUGINS,
+    *integrate.PLUGINS,
+)
 """Every step of a publish, in pyblish's order. A studio's own validator is added here and nowhere else."""
 _PYBLISH = threading.Lock()
 """pyblish keeps its registered test for the whole process."""

@@ -15,6 +15,7 @@ from pipeline.colorspace import PINNED_CONFIG
 from pipeline.errors import Fault, PublishError
 from pipeline.frames import FrameRange
 from pipeline.plate import Plate, Window
+from pipeline.publish.signing import SigningIdentity
 from pipeline.rate import FrameRate
 from pipeline.tasks.definition import Bound
 from pipeline.version import Version
@@ -83,6 +84,8 @@ class PublishRequest:
     """A matte's flicker score above which the report warns; see `pipeline.quality.temporal` for what shots score."""
     flicker_most_px: float | None = None
     """The flicker score above which nothing is published; None lets every score pass."""
+    signing: SigningIdentity | None = None
+    """Who signs a C2PA manifest for each frame; None signs none."""
     threads: int = 2
 
     def delivered(self) -> tuple[Window, Window]:
@@ -132,6 +135,11 @@ class PublishRefused(PublishError):
 def sidecar_path(version: Version, folder: Path | None = None) -> Path:
     """The provenance beside the frames."""
     return (folder or version.folder) / f"{version.name}.json"
+
+
+def manifest_path(version: Version, frame: int, folder: Path | None = None) -> Path:
+    """The C2PA manifest beside a frame."""
+    return (folder or version.folder) / Path(version.pattern.name(frame)).with_suffix(".c2pa")
 
 
 def timeline_path(version: Version, folder: Path | None = None) -> Path:
