@@ -110,7 +110,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def learned(request: pytest.FixtureRequest, house: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A base of either family, and the folder of what was learned on it."""
     folder = tmp_path_factory.mktemp("learned")
-    train(house / request.param, folder, parameters={"iterations": 50, "rank": 8, "frames_a_shot": 4})
+    train(house / request.param, folder, parameters={"iterations": 40, "rank": 8, "frames_a_shot": 4})
     return house / request.param, folder
 
 
@@ -226,6 +226,23 @@ def test_a_base_of_halves_is_learned_on_in_its_own_precision(
     layers = load_file(tmp_path / WEIGHTS)
     assert all(tensor.dtype == torch.float32 for tensor in layers.values())
     assert any(bool(tensor.any()) for name, tensor in layers.items() if ".lora_B." in name)
+
+
+def test_a_loss_scaled_for_halves_teaches_the_same_bits(house: Path) -> None:
+    taught = []
+    for scale in (1.0, 1024.0):
+        base = Denoiser(house / "sd", "a look")
+        picture = base.encode(*next(crops(held_out(), 1006, 64, base.factor, flip=False)))
+        lora = LearningLora(base.unet, rank=4, alpha=4.0, learning_rate=1e-2, iterations=2, loss_scale=scale, seed=1)
+        for _ in range(2):
+            noise = torch.randn(picture.mean.shape, generator=lora.generator)
+            (scale * base.loss(picture, picture.mean, noise, 500)).backward()  # type: ignore[no-untyped-call]
+            lora.step()
+        taught.append(lora.state())
+    assert all(torch.equal(taught[0][name], tensor) for name, tensor in taught[1].items())
+    (scale * base.loss(picture, picture.mean, noise * float("inf"), 500)).backward()  # type: ignore[no-untyped-call]
+    with pytest.raises(RunnerError, match="at step 3 the gradient is nan"):
+        lora.step()
 
 
 def test_a_base_that_predicts_velocity_is_learned_on_as_such(house: Path, tmp_path: Path) -> None:
