@@ -29,6 +29,7 @@ from farm.wire import Assignment
 from pipeline import __version__
 from pipeline.errors import PipelineError
 from pipeline.jobs.spec import JobRequest
+from pipeline.publish.signing import signing_identity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +39,11 @@ WORKER = "here"
 
 
 def run_whole(request: JobRequest, *, say: Callable[[str], None]) -> dict[str, Any]:
-    """Do a request from its check to its published version, and return its outcome. Raises: SubmissionRefused."""
+    """Do a request from its check to its published version, and return its outcome.
+
+    Raises: SubmissionRefused, PublishError (what should sign the version can't).
+    """
+    signing_identity()
     with tempfile.TemporaryDirectory(prefix="platewright-") as data:
         settings = replace(FarmSettings.read(), data=Path(data), max_attempts=1)
         # A job's number names the folder of its work, and the root may be a dispatcher's, or another run's.

@@ -79,8 +79,11 @@ def worker(
     from farm.cli.connect import connect
     from farm.worker import Worker, WorkerConfig, default_name
     from pipeline import __version__
+    from pipeline.publish.signing import signing_identity
 
     _logging()
+    # Here already: a worker that can't sign would fail each job at its end.
+    signing_identity()
     config = WorkerConfig(
         name=name or default_name(),
         pools=pools or ("default",),
