@@ -110,7 +110,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def learned(request: pytest.FixtureRequest, house: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A base of either family, and the folder of what was learned on it."""
     folder = tmp_path_factory.mktemp("learned")
-    train(house / request.param, folder, parameters={"iterations": 40, "rank": 8, "frames_a_shot": 4})
+    train(house / request.param, folder, parameters={"iterations": 60, "rank": 8, "frames_a_shot": 4})
     return house / request.param, folder
 
 
