@@ -262,7 +262,8 @@ class Dispatcher:
 
     def job(self, studio: str, job: int) -> JobDetail:
         """A job with its takes, chunks and attempts. Raises: NotFoundError."""
-        return self._store.read(partial(queries.job_detail, studio=studio, job=job))
+        currency = self._settings.currency
+        return self.read(lambda turn: queries.job_detail(turn.tx, studio, job, now=turn.now, currency=currency))
 
     def job_view(self, studio: str, job: int) -> JobView:
         """A job at a glance. Raises: NotFoundError."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from farm.estimates import relative_error
 from farm.records import JobDetail
-from farm.states import VersionState
+from farm.states import JobState, VersionState
 
 
 def outcome(detail: JobDetail) -> dict[str, Any]:
     """`{"job", "state", "version", "report", "timings", "takes", …}`; version and report are None until it is published.
 
     Of a wedge they are the first published take's; `takes` has one object for each: `{"take", "name", "seed", "version",
-    "report"}`.
+    "report"}`. `cost` is what all attempts took, `estimate` what was said before, with its `error` once the job has succeeded:
+    how much more was spent, as a part of the estimate.
     """
     job = detail.job
     published = {v.take for v in job.versions if v.state is VersionState.PUBLISHED}
@@ -38,6 +40,16 @@ def outcome(detail: JobDetail) -> dict[str, Any]:
         ]
         if len(detail.takes) > 1
         else [],
+        "cost": detail.cost.as_json(),
+        "estimate": _estimate(detail),
         "message": job.message,
         "hint": job.hint,
     }
+
+
+def _estimate(detail: JobDetail) -> dict[str, Any] | None:
+    if detail.estimate is None:
+        return None
+    done = detail.job.state is JobState.SUCCEEDED
+    error = relative_error(detail.estimate, detail.cost.machine_s) if done else None
+    return {**detail.estimate, "error": error}

@@ -27,6 +27,7 @@ from farm.records import (
 from farm.states import AttemptState, ChunkState, FailureKind, JobKind, JobState, VersionState
 from farm.store import Transaction
 from farm.tables import ATTEMPT, CHUNK, JOB, STEP, TAKE, VERSION
+from farm.usage import cost_of
 from farm.workers import list_workers
 from pipeline.errors import NotFoundError
 
@@ -93,10 +94,10 @@ def _job(
     return JobView(**facts, progress=progress, running=running, steps=steps, versions=versions)
 
 
-def job_detail(tx: Transaction, studio: str, job: int) -> JobDetail:
-    """A job with every chunk and every attempt. Raises: NotFoundError."""
+def job_detail(tx: Transaction, studio: str, job: int, *, now: float, currency: str = "") -> JobDetail:
+    """A job with every chunk and every attempt, and what these have cost until `now`. Raises: NotFoundError."""
     view = get_job(tx, studio, job)
-    root = tx.rows(select(JOB.c.publish_root).where(JOB.c.id == job))[0].publish_root
+    about = tx.rows(select(JOB.c.publish_root, JOB.c.estimate).where(JOB.c.id == job))[0]
     takes = tuple(
         TakeView(row.take, row.name, row.seed, json.loads(row.parameters), row.preset)
         for row in tx.rows(select(TAKE).where(TAKE.c.job == job).order_by(TAKE.c.take))
@@ -106,7 +107,9 @@ def job_detail(tx: Transaction, studio: str, job: int) -> JobDetail:
     of_job = select(ATTEMPT).select_from(ATTEMPT).join(CHUNK, CHUNK.c.id == ATTEMPT.c.chunk).where(CHUNK.c.job == job)
     for row in tx.rows(of_job.order_by(ATTEMPT.c.chunk, ATTEMPT.c.number)):
         attempts.setdefault(row.chunk, []).append(row)
-    return JobDetail(view, takes, tuple(_chunk(row, attempts.get(row.id, []), root) for row in rows))
+    chunks = tuple(_chunk(row, attempts.get(row.id, []), about.publish_root) for row in rows)
+    cost = cost_of([one for some in attempts.values() for one in some], now=now, currency=currency)
+    return JobDetail(view, takes, chunks, cost, json.loads(about.estimate) if about.estimate else None)
 
 
 def _chunk(row: Any, attempts: Sequence[Any], root: str) -> ChunkView:

@@ -244,12 +244,27 @@ class ChunkView(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Cost(Record):
+    """What attempts have cost until now: see `farm/usage.py`."""
+
+    machine_s: float = 0.0
+    gpu_s: float = 0.0
+    money: float = 0.0
+    lost_s: float = 0.0
+    """Seconds of those that came to nothing."""
+    currency: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class JobDetail(Record):
     """A job with its takes and all of its chunks, in the order in which they may run."""
 
     job: JobView
     takes: tuple[TakeView, ...]
     chunks: tuple[ChunkView, ...]
+    cost: Cost = Cost()
+    estimate: Mapping[str, Any] | None = None
+    """What was said when it was handed in, as `farm.estimates.Estimate`; None when nobody could say."""
 
 
 @dataclass(frozen=True, slots=True)

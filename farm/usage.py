@@ -9,15 +9,15 @@ those that failed, were lost or were taken back. An attempt belongs to the time 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, Float, Integer, Select, and_, case, cast, func, literal, select
 
 from farm.moves import in_states
-from farm.records import Record
+from farm.records import Cost, Record
 from farm.states import AttemptState, JobState, VersionState
 from farm.store import Transaction
 from farm.tables import ATTEMPT, CHUNK, JOB, VERSION
@@ -97,6 +97,18 @@ def usage(
     return UsageTable(by, since, until, currency, tuple(rows[:limit]), max(0, len(rows) - limit), total)
 
 
+def cost_of(attempts: Iterable[Any], *, now: float, currency: str) -> Cost:
+    """What some rows of attempts add up to."""
+    total = _Sum()
+    for row in attempts:
+        seconds = (now if row.ended_at is None else row.ended_at) - row.started_at
+        total.machine_s += seconds
+        total.gpu_s += seconds * row.gpus
+        total.money += seconds * row.rate
+        total.lost_s += seconds * (row.state in SPOILT)
+    return Cost(*total.amounts(), currency)
+
+
 @dataclass(slots=True)
 class _Sum:
     """What some attempts add up to."""
@@ -130,15 +142,16 @@ class _Sum:
         self.money += amounts.money
         self.lost_s += amounts.lost_s
 
+    def amounts(self) -> tuple[float, float, float, float]:
+        """As they are told: in thousandths of a second and millionths of money."""
+        return round(self.machine_s, 3), round(self.gpu_s, 3), round(self.money, 6), round(self.lost_s, 3)
+
     def row(self, by: By, key: Sequence[Any], frames: int | None) -> UsageRow:
-        """The value that is told, in thousandths of a second and millionths of money."""
+        """The value that is told."""
         return UsageRow(
-            key=_told(by, key),
-            name=str(key[1]) if by == "job" else "",
-            machine_s=round(self.machine_s, 3),
-            gpu_s=round(self.gpu_s, 3),
-            money=round(self.money, 6),
-            lost_s=round(self.lost_s, 3),
+            _told(by, key),
+            str(key[1]) if by == "job" else "",
+            *self.amounts(),
             jobs=self.whole + len(self.parts),
             frames=frames,
         )
@@ -266,6 +279,18 @@ def spent(
         machine_hours=Spend(spent=total.machine_s / HOUR_S, committed=machine_s / HOUR_S),
         gpu_hours=Spend(spent=total.gpu_s / HOUR_S, committed=gpu_s / HOUR_S),
         currency=currency,
+    )
+
+
+def asking(usage: Usage, estimate: Mapping[str, Any] | None) -> Usage:
+    """The same with what one more job asks for: its estimate, as JSON. Without one nobody knows."""
+    if estimate is None:
+        return usage
+    return replace(
+        usage,
+        money=replace(usage.money, asked=estimate["money"]),
+        machine_hours=replace(usage.machine_hours, asked=estimate["machine_s"] / HOUR_S),
+        gpu_hours=replace(usage.gpu_hours, asked=estimate["gpu_s"] / HOUR_S),
     )
 
 

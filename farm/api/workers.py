@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from farm.api.common import identity, services
 from farm.api.jobs import preview_folder
 from farm.logbook import LogBook
+from farm.prices import price_of, tags_of
 from farm.records import Assignment, Failure, WorkerHello
 from farm.tokens import Scope
 from farm.wire import ChunkRef, ClaimBody, CompleteBody, FailBody, Hello, ProgressBody, Wire
@@ -39,6 +40,7 @@ async def arrive(name: str, request: Request) -> Response:
     """A worker process starts: what an earlier one of its name held is taken back at once."""
     who = identity(request, Scope.WORKER)
     hello = await _body(Hello, request)
+    _check_price(hello, request)
     await services(request).dispatcher.arrive(_hello(name, who.studio, hello))
     return _json({})
 
@@ -56,6 +58,7 @@ async def claim(name: str, request: Request) -> Response:
     """Ask for a chunk; waits up to `wait_s` for one. 204 when there is none."""
     who = identity(request, Scope.WORKER)
     body = await _body(ClaimBody, request)
+    _check_price(body.hello, request)
     dispatcher = services(request).dispatcher
     got = await dispatcher.claim(_hello(name, who.studio, body.hello), wait_s=body.wait_s)
     if got is None:
@@ -126,6 +129,11 @@ def _log(logbook: LogBook, studio: str, about: ChunkRef, lines: Sequence[str]) -
         log.warning("log lines of chunk %d are lost: %s", about.chunk_id, error.message)
 
 
+def _check_price(hello: Hello, request: Request) -> None:
+    """Refuse work to a worker whose price can't be read; what it has done already is taken. Raises: SettingsError."""
+    price_of(tags_of(hello.tags), services(request).settings)
+
+
 def _hello(name: str, studio: str, hello: Hello) -> WorkerHello:
     return WorkerHello(
         name=name,
@@ -134,7 +142,7 @@ def _hello(name: str, studio: str, hello: Hello) -> WorkerHello:
         pools=hello.pools,
         memory_mb=hello.memory_mb,
         model=hello.warm,
-        tags=dict.fromkeys(hello.tags, ""),
+        tags=tags_of(hello.tags),
         software=hello.version,
     )
 
