@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, insert, select
@@ -15,6 +16,7 @@ from sqlalchemy import ColumnElement, Select, func, insert, select
 from farm.events import Draft, EventKind
 from farm.queries import get_version, list_versions, version_view
 from farm.records import Record, VersionFilter, VersionView
+from farm.rules import read_rules
 from farm.statements import hot
 from farm.states import VersionState
 from farm.store import Transaction
@@ -48,6 +50,11 @@ Approvers = Callable[[VersionView], Collection[str]]
 def nobody_else(_: VersionView) -> Collection[str]:
     """No rules: only a token's rights count."""
     return ()
+
+
+def by_rules(folder: Path | None, studio: str) -> Approvers:
+    """Those whom the rules of a version's show name under `approval.final`. Raises, when asked: RuleError (a broken file)."""
+    return lambda view: read_rules(folder, studio, view.show).said("approval.final") or ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +274,12 @@ def listed(
             among = VERSION.c.id.in_(standing(studio, kind))
             also.append(among if said else ~among)
     return list_versions(tx, studio, wanted, limit=limit, before=before, also=also)
+
+
+def shown(tx: Transaction, views: Collection[VersionView], *, who: Identity) -> list[dict[str, Any]]:
+    """Versions as they travel: each with what it is thought of under `taste`."""
+    tastes = of_versions(tx, who.studio, [view.id for view in views], user=who.name)
+    return [{**view.as_json(), "taste": tastes[view.id].as_json()} for view in views]
 
 
 def approved(

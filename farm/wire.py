@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from farm.states import FailureKind
 
@@ -144,6 +144,38 @@ class TokenBody(Wire):
     scopes: tuple[Literal["submit", "review", "wrangle", "worker", "admin"], ...] = Field(
         ("submit", "review"), min_length=1
     )
+
+
+class ReviewBody(Wire):
+    """What somebody says of a version. `value`: 1, or 0 to take it back; of a rating 1 to 5; of a note nothing."""
+
+    kind: Literal["pick", "rate", "note", "approve"]
+    value: int = Field(1, ge=0, le=5)
+    text: str = Field("", max_length=4000)
+
+    @model_validator(mode="after")
+    def _a_rating_says_how_good(self) -> Self:
+        if self.kind == "rate" and "value" not in self.model_fields_set:
+            raise ValueError("a rating needs its value, 1 to 5; 0 takes it back")
+        return self
+
+
+class PresetBody(Wire):
+    """Parameters to be kept under a name; with `version`, over those that made it."""
+
+    name: str = Field(max_length=64)
+    task: str = Field("", max_length=64)
+    show: str = Field("", max_length=64)
+    version: int | None = Field(None, ge=0, lt=2**63)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    model: str = Field("", max_length=4096)
+
+
+class RecallBody(Wire):
+    """What shall differ from the version that is made again."""
+
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    use: Literal["temp", "final"] | None = None
 
 
 class SubmitReply(Wire):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
 
-from farm.api.common import identity
+from farm import presets
+from farm.api.common import identity, services
 from farm.tokens import Scope
+from farm.turn import Turn
 from pipeline.errors import NotFoundError, TaskError
 from pipeline.parameters import describe
 from pipeline.tasks.registry import task, tasks
@@ -26,16 +29,23 @@ async def listing(request: Request) -> list[dict[str, Any]]:
 
 
 @router.get("/{name}/form")
-async def form(name: str, request: Request) -> dict[str, Any]:
-    """A task's form. `form_version` changes exactly when the form does."""
-    identity(request, Scope.REVIEW)
+async def form(name: str, request: Request, show: str | None = None) -> dict[str, Any]:
+    """A task's form; for a `show` with its presets. `form_version` changes exactly when the form does: presets aren't part of it."""
+    who = identity(request, Scope.REVIEW)
     try:
         definition = task(name)
     except TaskError as error:
         raise NotFoundError(error.message, error.hint) from error
-    return {
+    drawn = {
         "task": definition.name,
         "label": definition.label,
         "help": definition.help,
         **describe(definition.parameters),
     }
+    if show is None:
+        return drawn
+
+    def look(turn: Turn) -> list[dict[str, Any]]:
+        return [preset.as_json() for preset in presets.listed(turn.tx, who.studio, show=show, task=name)]
+
+    return {**drawn, "presets": await asyncio.to_thread(services(request).dispatcher.read, look)}

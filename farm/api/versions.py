@@ -1,4 +1,4 @@
-"""Published versions over HTTP, and the proxies of their frames."""
+"""Published versions over HTTP, with what is thought of them, and the proxies of their frames."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 
+from farm import reviews
 from farm.api.common import Number, identity, services
+from farm.queries import get_version
 from farm.records import VersionFilter
 from farm.tokens import Scope
+from farm.turn import Turn
 from pipeline.errors import NotFoundError
 
 router = APIRouter(prefix="/v1/versions", tags=["versions"])
@@ -25,21 +28,31 @@ async def listing(
     sequence: str | None = None,
     shot: str | None = None,
     product: str | None = None,
+    name: str | None = None,
+    approved: bool | None = None,
+    picked: bool | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> list[dict[str, Any]]:
-    """The studio's published versions, newest first."""
+    """The studio's published versions, newest first, each with its `taste`."""
     who = identity(request, Scope.REVIEW)
-    wanted = VersionFilter(show=show, sequence=sequence, shot=shot, product=product)
-    found = await asyncio.to_thread(services(request).dispatcher.versions, who.studio, wanted, limit=limit)
-    return [version.as_json() for version in found]
+    wanted = VersionFilter(show=show, sequence=sequence, shot=shot, product=product, name=name)
+
+    def look(turn: Turn) -> list[dict[str, Any]]:
+        found = reviews.listed(turn.tx, who.studio, wanted, approved=approved, picked=picked, limit=limit)
+        return reviews.shown(turn.tx, found, who=who)
+
+    return await asyncio.to_thread(services(request).dispatcher.read, look)
 
 
 @router.get("/{version}")
 async def one(version: Number, request: Request) -> dict[str, Any]:
-    """One version with its report."""
+    """One version with its report and its `taste`."""
     who = identity(request, Scope.REVIEW)
-    found = await asyncio.to_thread(services(request).dispatcher.version, who.studio, version)
-    return found.as_json()
+
+    def look(turn: Turn) -> dict[str, Any]:
+        return reviews.shown(turn.tx, [get_version(turn.tx, who.studio, version)], who=who)[0]
+
+    return await asyncio.to_thread(services(request).dispatcher.read, look)
 
 
 @router.get("/{version}/proxy/{kind}/{frame}.jpg")

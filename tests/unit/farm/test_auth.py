@@ -227,22 +227,27 @@ def test_a_number_that_stands_for_nothing_is_not_found_or_refused(house: Served,
 # Rights
 
 
+BODIES = {"/v1/versions/{version}/reviews": b'{"kind": "pick"}'}
+"""Of routes that take no empty one."""
 HELLO = {"host": "h", "version": "0", "memory_mb": 100}
-READS = ["/v1/jobs", "/v1/versions", "/v1/workers", "/v1/tasks", "/v1/status"]
+READS = ["/v1/jobs", "/v1/versions", "/v1/presets", "/v1/workers", "/v1/tasks", "/v1/status"]
 ASKS: dict[str, tuple[str, str, object]] = {
     "submit": ("POST", "/v1/jobs", {"task": "nothing", "plate": "/x"}),
     "claim": ("POST", "/v1/workers/w/claim", {"hello": HELLO}),
     "arrive": ("POST", "/v1/workers/w/arrive", HELLO),
     "cancel": ("POST", "/v1/jobs/999/cancel", {}),
+    "review": ("POST", "/v1/versions/999/reviews", {"kind": "pick"}),
+    "recall": ("POST", "/v1/versions/999/recall", {}),
+    "preset": ("POST", "/v1/presets", {"name": "x", "task": "nothing"}),
     "tokens": ("GET", "/v1/tokens", None),
     "new token": ("POST", "/v1/tokens", {"name": "x", "scopes": ["review"]}),
     "revoke": ("POST", "/v1/tokens/999/revoke", {}),
     **{path: ("GET", path, None) for path in READS},
 }
 MAY = {
-    Scope.SUBMIT: {"submit", "cancel", *READS},
-    Scope.REVIEW: {*READS},
-    Scope.WRANGLE: {"cancel", *READS},
+    Scope.SUBMIT: {"submit", "recall", "preset", "cancel", "review", *READS},
+    Scope.REVIEW: {"review", *READS},
+    Scope.WRANGLE: {"cancel", "review", *READS},
     Scope.WORKER: {"claim", "arrive"},
     Scope.ADMIN: {*ASKS},
 }
@@ -330,7 +335,7 @@ def test_nothing_of_a_studio_is_visible_or_moved_from_another(house: Served, stu
             continue
         path = template.format(**values)
         for method in methods:
-            body = b"{}" if method == "POST" else None
+            body = BODIES.get(template, b"{}") if method == "POST" else None
             bearer = {"Authorization": f"Bearer {two._token}", "Content_Type": "application/json"}
             code, _, answer = house.raw(method, path, body, **bearer)
             assert code == 404, f"{method} {path}"
@@ -356,7 +361,7 @@ def test_an_early_picture_is_shown_to_its_own_studio_alone(house: Served, studio
 
 def test_lists_and_counts_of_another_studio_are_empty(house: Served, studios: Studios) -> None:
     _, two, _ = studios
-    for path in ("/v1/jobs", "/v1/jobs?state=succeeded", "/v1/versions", "/v1/workers"):
+    for path in ("/v1/jobs", "/v1/jobs?state=succeeded", "/v1/versions", "/v1/presets", "/v1/workers"):
         assert two.get(path) == [], path
     assert [token["name"] for token in two.get("/v1/tokens")] == ["boss"]
     theirs = house.farm.dispatcher.tokens("one")[0].id
