@@ -10,13 +10,14 @@ from typing import Any
 
 import click
 
+from farm.cli.amounts import estimate_line, spent_line
 from farm.cli.connect import connect
 from farm.cli.submit import progress_line
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> None:
+def table(columns: list[str], rows: list[list[str]]) -> None:
     """Columns on stdout, as wide as they need to be: it reads in a terminal and in a pipe."""
     widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
     for row in [columns, *rows]:
@@ -44,7 +45,7 @@ def jobs(state: tuple[str, ...], show: str | None, user: str | None, limit: int,
         click.echo(json.dumps(found))
         return
     now = time.time()
-    _table(
+    table(
         ["JOB", "STATE", "DONE", "TASK", "SHOT", "VERSION", "PRIO", "USER", "AGE", ""],
         [
             [
@@ -90,6 +91,10 @@ def status(job: int | None, as_json: bool) -> None:
         click.echo(f"  {view['hint']}")
     if detail["why_waiting"]:
         click.echo(f"  {detail['why_waiting']}")
+    if detail["estimate"]:
+        click.echo(f"  estimated: {estimate_line(detail['estimate'])}")
+    if detail["cost"]["machine_s"]:
+        click.echo(f"  {spent_line(detail['cost'])}")
     for chunk in detail["chunks"]:
         where = f" on {chunk['worker']}" if chunk["worker"] else ""
         click.echo(f"  {chunk['step']:8} {chunk['frames']:14} {chunk['state']:10} attempt {chunk['attempt']}{where}")
@@ -154,7 +159,7 @@ def versions(show: str | None, shot: str | None, product: str | None, limit: int
     if as_json:
         click.echo(json.dumps(found))
         return
-    _table(
+    table(
         ["VERSION", "FRAMES", "LAYERS", "JOB", "FOLDER"],
         [[v["name"], v["frames"], " ".join(v["layers"]), str(v["job_id"]), v["folder"]] for v in found],
     )

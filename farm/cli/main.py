@@ -23,6 +23,7 @@ COMMANDS = {
         "Verify a published version: its frames, its record, who signed it.",
     ),
     "sheet": ("farm.cli.look:sheet", "Write the contact sheet of a job's takes."),
+    "usage": ("farm.cli.usage:usage", "What was spent on what, and how good estimates were."),
     "open": ("farm.cli.look:open_page", "The address of the page, signed in."),
     "cancel": ("farm.cli.act:cancel", "Stop jobs for good."),
     "pause": ("farm.cli.act:pause", "Let jobs wait."),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from farm.cli.amounts import estimate_line, spent_line
 from farm.cli.main import EXIT_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def _submit_options() -> list[click.Option]:
     return [
         click.Option(["--priority"], type=click.IntRange(0, 100), help="0 to 100, higher is sooner (default 50)."),
         click.Option(["--pool"], help="Which workers may do it."),
+        click.Option(
+            ["--preset"], metavar="NAME", help="A preset of the show's: its parameters lie beneath those given."
+        ),
         click.Option(["--once"], metavar="KEY", help="The same key is the same job, however often it is sent."),
         click.Option(["--wait"], is_flag=True, help="Stay until the job has ended."),
         click.Option(["--dry-run"], is_flag=True, help="Check everything, show the plan, start nothing."),
@@ -83,18 +87,25 @@ def _submit(task_name: str, given: dict[str, Any]) -> None:
 
     client = connect(SUBMIT_TIMEOUT_S)
     body = request_body(task(task_name), given)
+    hand_in(client, "/v1/jobs", body, given)
+
+
+def hand_in(client: Any, path: str, body: dict[str, Any], given: dict[str, Any]) -> None:
+    """POST what makes a job, and tell of it as the command's options ask: `dry_run`, `once`, `wait`, `as_json`."""
     if given["dry_run"]:
-        plan = client.post("/v1/jobs?dry_run=true", body)
+        plan = client.post(f"{path}?dry_run=true", body)
         _print_plan(plan, given["as_json"])
         return
     key = given["once"] or f"cli-{uuid.uuid4()}"
-    reply = client.request("POST", "/v1/jobs", body, headers={"Idempotency-Key": key})
+    reply = client.request("POST", path, body, headers={"Idempotency-Key": key})
     if not reply["created"]:
         click.echo(f"this is job {reply['job']} already", err=True)
     for warning in reply["warnings"]:
         click.echo(f"note: {warning}", err=True)
     more = f" and {reply['takes'] - 1} more takes" if reply["takes"] > 1 else ""
     click.echo(f"job {reply['job']} will publish {reply['version']}{more}, frames {reply['frames']}", err=True)
+    if "estimate" in reply:
+        click.echo(estimate_line(reply["estimate"]), err=True)
     if not given["wait"]:
         click.echo(json.dumps(reply) if given["as_json"] else str(reply["job"]))
         return
@@ -179,10 +190,13 @@ def finish(ended: dict[str, Any], *, as_json: bool) -> None:
             click.echo(f"  confidence {sum(confidences) / len(confidences):.3f} mean, {min(confidences):.3f} lowest")
         if ended["report"].get("next_key") is not None:
             click.echo(f"  paint frame {ended['report']['next_key']} next")
+        click.echo(spent_line(ended["cost"], ended["estimate"]), err=True)
     else:
         click.echo(f"job {ended['job']} {ended['state']}: {ended['message']}", err=True)
         if ended["hint"]:
             click.echo(f"  {ended['hint']}", err=True)
+        if ended["cost"]["machine_s"]:
+            click.echo(spent_line(ended["cost"]), err=True)
     sys.exit(EXIT_OK if ended["state"] == "succeeded" else EXIT_FAILED)
 
 
@@ -210,6 +224,8 @@ def _print_plan(plan: dict[str, Any], as_json: bool) -> None:
     for step in plan["steps"]:
         after = f" after {', '.join(step['after'])}" if step["after"] else ""
         click.echo(f"  {step['step']}: {step['chunks']} chunk{'s' if step['chunks'] != 1 else ''}{after}")
+    if "estimate" in plan:
+        click.echo(f"  {estimate_line(plan['estimate'])}")
 
 
 def _checked(body: dict[str, Any]) -> JobRequest:
