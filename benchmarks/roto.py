@@ -90,12 +90,13 @@ def run_shot(
     keys: int,
     parameters: RotoParameters,
     seed: int,
+    model: ModelRef = ModelRef(),
 ) -> Result:
     """Fit and infer one shot with the real runner, and score it."""
     frames = sorted(plate)
     painted = {frame: truth[frame] for frame in spread_keys(frames, keys)}
     runner = RotoRunner()
-    runner.load(ModelRef())
+    runner.load(model)
     with tempfile.TemporaryDirectory() as folder:
         shot = TimedShot(
             plate=plate,

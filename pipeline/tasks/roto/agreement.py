@@ -87,7 +87,7 @@ def of_shot(shot: ShotContext, fitted: Fitted) -> Agreement:
     from pipeline.tasks.roto.fit import read_net
     from pipeline.tasks.roto.fused import FusedNet
 
-    net = FusedNet(read_net(shot.folder / NET, len(fitted.objects)), bfloat16=fitted.bfloat16)
+    net = FusedNet(read_net(shot.folder / NET), bfloat16=fitted.bfloat16)
     order = sorted({frame for frames in fitted.quality.values() for frame in frames})
     flows = load_flows(shot.folder, shot.available, (fitted.height, fitted.width))
     return Agreement(lambda frame: _alone(shot, fitted, net, frame), order, flows, shot.available)
@@ -103,8 +103,11 @@ def _alone(shot: ShotContext, fitted: Fitted, net: FusedNet, frame: int) -> Floa
         return np.stack([known[name] for name in fitted.objects])
     priors = load_priors(shot.folder, fitted.objects, [frame])[frame]
     quality = [fitted.quality[name][frame] for name in fitted.objects]
+    areas = [fitted.key_area[name] for name in fitted.objects]
     rgb = np.clip(shot.display(frame, WORKING_HEIGHT), 0, BRIGHTEST)
-    found = predict(net, rgb, priors, quality, [fitted.key_area[n] for n in fitted.objects])
+    each = len(fitted.objects) if net.objects == len(fitted.objects) else 1  # a studio's net knows one object
+    parts = [slice(i, i + each) for i in range(0, len(fitted.objects), each)]
+    found = np.concatenate([predict(net, rgb, priors[p], quality[p], areas[p]) for p in parts])
     for i, name in enumerate(fitted.objects):
         found[i] = known.get(name, found[i])
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.parameters import Box, Kind, Parameters, Point, Stroke, parameter
-from pipeline.tasks.definition import TaskDefinition
+from pipeline.tasks.definition import Measure, TaskDefinition, TrainingDefinition
 
 
 class RotoParameters(Parameters):
@@ -14,7 +14,7 @@ class RotoParameters(Parameters):
         min=0,
         max=5000,
         group="Fit",
-        help="How long the shot's own net learns from the keys; 0 keeps the instant flow result.",
+        help="How long the shot's own net learns from the keys; 0 gives an instant result: a studio model's, else flow's.",
     )
     edge_refine: bool = parameter(
         True, affects="frames", group="Edge", help="Follow the plate's own edges at full resolution."
@@ -66,6 +66,35 @@ class RotoParameters(Parameters):
     )
 
 
+class RotoTrainingParameters(Parameters):
+    """What a person can set for a studio's own roto net."""
+
+    iterations: int = parameter(
+        2000,
+        min=1,
+        max=200_000,
+        group="Training",
+        help="How long the net learns, in samples; more shots want more.",
+    )
+    frames_a_shot: int = parameter(
+        24,
+        min=2,
+        max=200,
+        group="Training",
+        help="Frames of each shot that are learned from, spread evenly; many shots teach more than many frames.",
+    )
+    score_iterations: int = parameter(
+        100,
+        min=0,
+        max=5000,
+        group="Score",
+        help="Steps of the fit on a held-out shot before it is measured; 0 measures the net as it is.",
+    )
+    score_frames: int = parameter(
+        60, min=3, max=1000, group="Score", help="Frames of a held-out shot that are measured at most."
+    )
+
+
 ROTO = TaskDefinition(
     name="roto",
     label="Roto",
@@ -76,8 +105,8 @@ ROTO = TaskDefinition(
     product="roto",
     keys_min=0,
     fits=True,
-    # Each frame is held against the one on either side, where a net answers.
-    context_frames=lambda p: 1 if isinstance(p, RotoParameters) and p.iterations > 0 else 0,
+    # Each frame is held against the one on either side, where a net answers: a studio's own does without a fit too.
+    context_frames=lambda _: 1,
     chunk_frames=12,
     memory_mb=2500,
     default_model="efficientnet-lite0",
@@ -85,4 +114,20 @@ ROTO = TaskDefinition(
     splines=lambda p: p.spline_accuracy if isinstance(p, RotoParameters) and p.splines else None,
     families=("net", "sam2", "saliency-onnx"),
     inspect="pipeline.tasks.roto.intake:check",
+    training=TrainingDefinition(
+        trainer="pipeline.tasks.roto.trainer:RotoTrainer",
+        parameters=RotoTrainingParameters,
+        products=("roto", "matte"),
+        makes="net",
+        measure="jf",
+        measures={
+            "jf": Measure(label="J&F", help="Overlap and contour, mean of one key and three.", better="higher"),
+            "jf_1": Measure(label="J&F, 1 key", help="With the first frame painted.", better="higher"),
+            "jf_3": Measure(label="J&F, 3 keys", help="With first, middle and last frame painted.", better="higher"),
+            "worst": Measure(label="Worst J", help="Overlap on the worst frame of both.", better="higher"),
+        },
+        layer="matte",
+        base_families=("net",),
+    ),
+    stand_in="net",
 )

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.motion import FlowPair, Warp
+from pipeline.quality.overlap import region_similarity
+from pipeline.tasks.roto.uncertainty import Credit
 
 Float = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -100,6 +102,11 @@ def cross_check(
             if sides:
                 found[here] = _blend(sides)
     return found
+
+
+def credit_of(keys: Mapping[int, Float], checks: Mapping[int, Propagated]) -> Credit:
+    """How far to believe flow on this shot, as `cross_check` shows it."""
+    return Credit.from_keys((c.trust, region_similarity(from_bytes(c.matte), keys[i])) for i, c in checks.items())
 
 
 def _walk(matte: Float, start: int, goal: int, pairs: Sequence[FlowPair | None], shape: tuple[int, int]) -> _Carried:

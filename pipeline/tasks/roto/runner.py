@@ -18,7 +18,6 @@ from pipeline.models.inspect import recognise
 from pipeline.models.loader import settle_torch, threads
 from pipeline.motion import FlowEstimator, FlowPair, Warp
 from pipeline.parameters import Parameters
-from pipeline.quality.overlap import region_similarity
 from pipeline.tasks.contract import FrameResult, ModelRef, ShotContext
 from pipeline.tasks.roto.agreement import Agreement, of_shot
 from pipeline.tasks.roto.clean import drop_islands
@@ -32,14 +31,14 @@ from pipeline.tasks.roto.fitted import (
     save_facts,
     save_flows,
 )
-from pipeline.tasks.roto.flow import Forward, cross_check, from_bytes, propagate
+from pipeline.tasks.roto.flow import Forward, credit_of, cross_check, from_bytes, propagate
 from pipeline.tasks.roto.interactive import keyed_by
 from pipeline.tasks.roto.layers import MATTE, WORKING_HEIGHT, fit_to, layers_of, small
 from pipeline.tasks.roto.prompts import asked_of
 from pipeline.tasks.roto.refine import enlarge, feather, follow_edges
 from pipeline.tasks.roto.saliency import Saliency
 from pipeline.tasks.roto.sampler import BRIGHTEST, KeyFrame, Sampler
-from pipeline.tasks.roto.uncertainty import Credit, Uncertainty, uncertainty
+from pipeline.tasks.roto.uncertainty import Uncertainty, uncertainty
 from pipeline.tasks.roto.zero_shot import follow, look_at, salient
 
 if TYPE_CHECKING:
@@ -114,6 +113,7 @@ class RotoRunner:
         if asked:
             shot, credit = keyed_by(shot, asked, self._start)
         iterations = 0 if self._saliency is not None else parameters.iterations
+        has_net = iterations > 0 or self._knows_mattes()
         objects = _objects(shot)
         first_key = min(f for name in objects for f in shot.keys[name])
         shot.preview(first_key, _key_preview(shot, objects, first_key))
@@ -121,7 +121,7 @@ class RotoRunner:
         reading.read(_FLOW_SHARE if iterations else 1.0)
         writer = reading.spread(objects)
         flow_s = time.perf_counter() - began
-        loss = self._learn(shot, objects, reading, iterations) if iterations else 0.0
+        loss = self._learn(shot, objects, reading, iterations) if has_net else 0.0
         first = next(iter(shot.keys[objects[0]].values()))
         areas = {name: min(float((m > 0.5).mean()) for m in reading.keys[name].values()) for name in objects}
         height, width = reading.shape
@@ -131,14 +131,14 @@ class RotoRunner:
             width=width,
             full_height=first.shape[0],
             full_width=first.shape[1],
-            has_net=iterations > 0,
+            has_net=has_net,
             quality=writer.quality,
             key_area=areas,
             credit=credit,
-            bfloat16=iterations > 0 and _fast_bfloat16(),
+            bfloat16=has_net and _fast_bfloat16(),
         )
         writer.save(shot.folder)
-        if iterations:
+        if has_net:
             save_flows(shot.folder, reading.flows())
         save_facts(shot.folder, fitted)
         quality = [q for frames in writer.quality.values() for q in frames.values()]
@@ -160,12 +160,19 @@ class RotoRunner:
             ),
         }
 
+    def _knows_mattes(self) -> bool:
+        """Whether what was loaded answers without a fit: a studio's own net does."""
+        return self._start is not None and not self._imagenet
+
     def _learn(self, shot: ShotContext, objects: Sequence[str], reading: _Reading, iterations: int) -> float:
-        """Train the shot's net and write it. Returns the final loss."""
+        """Train the shot's net and write it; without iterations a studio's own net is it, as it is. Returns the final loss."""
         from pipeline.tasks.roto import fit
 
         if self._start is None:
             raise RunnerError("the model was not loaded", "call load() before fit()")
+        if not iterations:
+            fit.write_weights(fit.ready_made(self._start, len(objects)), shot.folder / NET)
+            return 0.0
         sampler = Sampler(reading.key_frames(), objects, shot.seed, between=reading.between())
         net = fit.new_net(len(objects), shot.seed, self._start, imagenet=self._imagenet)
         rates = fit.IMAGENET_RATES if self._imagenet else fit.STUDIO_RATES
@@ -254,9 +261,7 @@ class _Reading:
         for number, name in enumerate(objects):
             keys = self.keys[name]
             checks = cross_check(keys, self._pairs, self._breaks, self.shape)
-            credit = Credit.from_keys(
-                (c.trust, region_similarity(from_bytes(c.matte), keys[i])) for i, c in checks.items()
-            )
+            credit = credit_of(keys, checks)
             for i, check in checks.items():
                 self.moved.setdefault(i, {})[name] = from_bytes(check.matte), credit.quality(check.trust)
             for i, prior in propagate(keys, self._pairs, self._breaks, self.shape):

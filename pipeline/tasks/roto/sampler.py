@@ -9,7 +9,7 @@ All chance comes from one generator: a seed gives the same samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -63,32 +63,66 @@ class Sampler:
 
     def __init__(self, frames: Sequence[KeyFrame], objects: Sequence[str], seed: int, *, between: float = 0.0) -> None:
         self._frames = [replace(f, rgb=np.clip(f.rgb, 0, BRIGHTEST)) for f in frames]
-        self._objects = tuple(objects)
-        self._between = between
         self._random = np.random.default_rng(seed)
         height, width = frames[0].rgb.shape[:2]
-        self.height, self.width = min(CROP[0], _ceil32(height)), min(CROP[1], _ceil32(width))
-        x, y = np.meshgrid(np.arange(self.width, dtype=np.float32), np.arange(self.height, dtype=np.float32))
-        self._x, self._y = x, y
-        self._grain = self._random.standard_normal(6 * self.height * self.width, dtype=np.float32) * np.float32(0.01)
+        self._maker = SampleMaker(height, width, objects, self._random, between=between)
         self._round: list[int] = []
         self._clean: dict[tuple[int, str], Float] = {}
 
     def draw(self) -> Sample:
         """The next sample."""
-        r = self._random
         index = self._next_frame()
-        frame = self._frames[index]
+        return self._maker.make(self._frames[index], lambda subject: self._background(index, subject))
+
+    def _next_frame(self) -> int:
+        """Each frame equally often, in shuffled rounds."""
+        if not self._round:
+            self._round = [int(i) for i in self._random.permutation(len(self._frames))]
+        return self._round.pop()
+
+    def _background(self, index: int, subject: str) -> Float:
+        if (index, subject) not in self._clean:
+            self._clean[index, subject] = background(self._frames[index], subject)
+        return self._clean[index, subject]
+
+
+class SampleMaker:
+    """Makes samples of frames of one size, by what `random` says. `real` is the part of the samples that weren't lifted which are
+    given a prior that flow really made, where the frame has one."""
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        objects: Sequence[str],
+        random: np.random.Generator,
+        *,
+        between: float = 0.0,
+        real: float = _REAL_PRIOR,
+    ) -> None:
+        self.random = random
+        self._objects = tuple(objects)
+        self._between = between
+        self._real = real
+        self.height, self.width = min(CROP[0], _ceil32(height)), min(CROP[1], _ceil32(width))
+        x, y = np.meshgrid(np.arange(self.width, dtype=np.float32), np.arange(self.height, dtype=np.float32))
+        self._x, self._y = x, y
+        self._grain = random.standard_normal(6 * self.height * self.width, dtype=np.float32) * np.float32(0.01)
+
+    def make(self, frame: KeyFrame, background: Callable[[str], Float]) -> Sample:
+        """A sample of `frame`, whose values don't pass BRIGHTEST. `background`: what it looks like without an object, (height,
+        width, 3); asked for only where that object is lifted."""
+        r = self.random
         names = [name for name in self._objects if name in frame.mattes]
         subject = names[int(r.integers(len(names)))]
         box = _box(frame.mattes[subject])
         map_x, map_y = self._camera(frame, box)
         real: dict[str, tuple[Float, float]] = {}
         if r.random() < _LIFTED and box[2] > 0:
-            rgb, mattes = self._lift(index, subject, box, map_x, map_y)
+            rgb, mattes = self._lift(frame, subject, background(subject), map_x, map_y)
         else:
             rgb = _remap(frame.rgb, map_x, map_y)
-            if r.random() < _REAL_PRIOR:
+            if r.random() < self._real:
                 real = {name: (_remap(moved, map_x, map_y), quality) for name, (moved, quality) in frame.moved.items()}
             mattes = {name: _remap(frame.mattes[name], map_x, map_y) for name in names}
         rgb = self._regrade(rgb)
@@ -105,15 +139,9 @@ class Sampler:
                 prior[i], prior[count + i] = real[name] if name in real else self._propagated(mattes[name])
         return Sample(np.ascontiguousarray(rgb.transpose(2, 0, 1)), prior, truth, known)
 
-    def _next_frame(self) -> int:
-        """Each frame equally often, in shuffled rounds."""
-        if not self._round:
-            self._round = [int(i) for i in self._random.permutation(len(self._frames))]
-        return self._round.pop()
-
     def _camera(self, frame: KeyFrame, box: tuple[int, int, int, int]) -> tuple[Float, Float]:
         """Where each pixel of the crop lies in the frame: near the subject or anywhere, turned, scaled, mirrored, bent."""
-        r = self._random
+        r = self.random
         height, width = frame.rgb.shape[:2]
         x, y, w, h = box
         if w > 0 and r.random() < _NEAR_OBJECT:
@@ -129,16 +157,15 @@ class Sampler:
         return _affine(turn, gx, gy, centre, bend)
 
     def _lift(
-        self, index: int, subject: str, box: tuple[int, int, int, int], map_x: Float, map_y: Float
+        self, frame: KeyFrame, subject: str, background: Float, map_x: Float, map_y: Float
     ) -> tuple[Float, dict[str, Float]]:
         """The subject moved over its own background; other objects stay behind it."""
-        r = self._random
-        frame = self._frames[index]
-        x, y, w, h = box
+        r = self.random
+        x, y, w, h = _box(frame.mattes[subject])
         centre = np.array((x + w / 2, y + h / 2))
         behind_x = map_x + np.float32(r.uniform(-40, 40))
         behind_y = map_y + np.float32(r.uniform(-20, 20))
-        background = _remap(self._background(index, subject), behind_x, behind_y)
+        behind = _remap(background, behind_x, behind_y)
         turn = self._turn(0.15, 10)
         shift = r.uniform(-1, 1, 2) * max(w, h) * 0.2
         bend = self._bend(r.uniform(0, 8))
@@ -148,32 +175,13 @@ class Sampler:
         matte = _remap(frame.mattes[subject], over_x, over_y, border=cv2.BORDER_CONSTANT)
         gain = np.float32(r.uniform(0.85, 1.15))
         alpha = cv2.GaussianBlur(matte, (0, 0), 1)[..., None]
-        rgb = _remap(frame.rgb, over_x, over_y) * gain * alpha + background * (1 - alpha)
+        rgb = _remap(frame.rgb, over_x, over_y) * gain * alpha + behind * (1 - alpha)
         others = {n: _remap(m, behind_x, behind_y) * (1 - matte) for n, m in frame.mattes.items() if n != subject}
         return rgb, {subject: matte, **others}
 
-    def _background(self, index: int, subject: str) -> Float:
-        """The frame without the subject, filled in from round it at a quarter of the size (Telea 2004)."""
-        if (index, subject) not in self._clean:
-            frame = self._frames[index]
-            height, width = frame.rgb.shape[:2]
-            matte = (frame.mattes[subject] > 0.2).astype(np.uint8)
-            size = (max(1, width // 4), max(1, height // 4))
-            small = np.clip(
-                cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA) * (255 / BRIGHTEST), 0, 255
-            ).astype(np.uint8)
-            hole = cv2.dilate(cv2.resize(matte, size, interpolation=cv2.INTER_NEAREST), np.ones((5, 5), np.uint8))
-            filled = cv2.inpaint(small, hole, 5, cv2.INPAINT_TELEA).astype(np.float32) * (BRIGHTEST / 255)
-            filled = cv2.resize(filled, (width, height))
-            blend = cv2.GaussianBlur(cv2.dilate(matte, np.ones((9, 9), np.uint8)).astype(np.float32), (0, 0), 3)[
-                ..., None
-            ]
-            self._clean[index, subject] = np.asarray(frame.rgb * (1 - blend) + filled * blend, np.float32)
-        return self._clean[index, subject]
-
     def _regrade(self, rgb: Float) -> Float:
         """Another light, another stop, sometimes motion blur, always some grain."""
-        r = self._random
+        r = self.random
         np.maximum(rgb, 0, out=rgb)
         rgb = np.asarray(cv2.pow(rgb, float(np.exp(r.uniform(-0.25, 0.25)))), np.float32)
         rgb *= (r.uniform(0.85, 1.15, 3) * r.uniform(0.8, 1.2)).astype(np.float32)
@@ -194,7 +202,7 @@ class Sampler:
         overlap with the truth it would be credited with."""
         if int((matte > 0.5).sum()) < _SMALLEST:
             return np.zeros_like(matte), 0.0
-        r = self._random
+        r = self.random
         prior = self._damage(matte)
         if r.random() < self._between:
             share = np.float32(r.uniform(0.3, 0.7))
@@ -204,7 +212,7 @@ class Sampler:
 
     def _damage(self, matte: Float) -> Float:
         """What one path of flow might have made of this matte."""
-        r = self._random
+        r = self.random
         solid = (matte > 0.5).astype(np.uint8)
         ys, xs = np.nonzero(solid)
         size = float(max(np.ptp(xs), np.ptp(ys))) * r.uniform(0.1, 1)
@@ -226,14 +234,29 @@ class Sampler:
 
     def _turn(self, scale: float, degrees: float) -> Float:
         """A turn up to ± `degrees` with a scale up to e^±`scale`, as a 2 × 2 matrix."""
-        s = np.exp(self._random.uniform(-scale, scale))
-        a = np.deg2rad(self._random.uniform(-degrees, degrees))
+        s = np.exp(self.random.uniform(-scale, scale))
+        a = np.deg2rad(self.random.uniform(-degrees, degrees))
         return np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]], np.float32) * np.float32(s)
 
     def _bend(self, amount: float, cells: int = 6) -> Float:
         """A smooth random displacement, (height, width, 2), of about `amount` pixels."""
-        coarse = self._random.standard_normal((cells, cells, 2), dtype=np.float32) * np.float32(amount)
+        coarse = self.random.standard_normal((cells, cells, 2), dtype=np.float32) * np.float32(amount)
         return np.asarray(cv2.resize(coarse, (self.width, self.height), interpolation=cv2.INTER_CUBIC), np.float32)
+
+
+def background(frame: KeyFrame, subject: str) -> Float:
+    """The frame without the subject, (height, width, 3), filled in from round it at a quarter of the size (Telea 2004)."""
+    height, width = frame.rgb.shape[:2]
+    matte = (frame.mattes[subject] > 0.2).astype(np.uint8)
+    size = (max(1, width // 4), max(1, height // 4))
+    small = np.clip(cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA) * (255 / BRIGHTEST), 0, 255).astype(
+        np.uint8
+    )
+    hole = cv2.dilate(cv2.resize(matte, size, interpolation=cv2.INTER_NEAREST), np.ones((5, 5), np.uint8))
+    filled = cv2.inpaint(small, hole, 5, cv2.INPAINT_TELEA).astype(np.float32) * (BRIGHTEST / 255)
+    filled = cv2.resize(filled, (width, height))
+    soft = cv2.GaussianBlur(cv2.dilate(matte, np.ones((9, 9), np.uint8)).astype(np.float32), (0, 0), 3)[..., None]
+    return np.asarray(frame.rgb * (1 - soft) + filled * soft, np.float32)
 
 
 def _affine(turn: Float, x: Float, y: Float, centre: NDArray[np.float64], bend: Float) -> tuple[Float, Float]:

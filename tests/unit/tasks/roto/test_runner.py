@@ -255,6 +255,43 @@ def test_a_studios_net_starts_the_fit_in_the_place_of_imagenet(
     )
 
 
+def test_a_studios_net_answers_without_a_fit_and_for_each_object(fitted: TinyShot, tmp_path: Path) -> None:
+    studio = RotoRunner()
+    studio.load(ModelRef(name="house", path=fitted.folder / NET))
+    lost = {"ball": {1001: fitted.scene.mattes["ball"][1001]}}
+    for name, second in (("one", False), ("two", True)):
+        (tmp_path / name).mkdir()
+        scene = gliding(second=second)
+        keys = {**lost, "puck": {1001: scene.mattes["puck"][1001]}} if second else lost
+        shot = TinyShot(scene, keys, tmp_path / name, flow_only())
+        assert studio.fit(shot)["iterations"] == 0
+        assert load_facts(shot.folder).has_net
+        results = run(studio, shot)
+        assert (
+            region_similarity(results[1004].layers["ball" if second else "matte"]["A"], scene.mattes["ball"][1004])
+            > 0.8
+        )
+        alone = replace(shot, folder=tmp_path / f"{name}-flow")
+        alone.folder.mkdir()
+        flow = RotoRunner()
+        flow.fit(alone)
+        assert not load_facts(alone.folder).has_net
+        assert not np.array_equal(run(flow, alone)[1004].layers["matte"]["A"], results[1004].layers["matte"]["A"])
+    kept = (tmp_path / "one" / NET).read_bytes()
+    assert kept == (fitted.folder / NET).read_bytes() == (tmp_path / "two" / NET).read_bytes(), "it is asked as it is"
+
+
+def test_a_net_of_two_objects_is_not_asked_for_one_without_a_fit(runner: RotoRunner, tmp_path: Path) -> None:
+    scene = gliding(second=True)
+    for name in ("pair", "single"):
+        (tmp_path / name).mkdir()
+    runner.fit(TinyShot(scene, painted(scene, [1001]), tmp_path / "pair", RotoParameters(iterations=1)))
+    studio = RotoRunner()
+    studio.load(ModelRef(path=tmp_path / "pair" / NET))
+    with pytest.raises(RunnerError, match="knows 2 objects, the shot has 1"):
+        studio.fit(TinyShot(gliding(), painted(gliding(), [1001]), tmp_path / "single", flow_only()))
+
+
 def test_weights_that_are_not_safetensors_or_not_the_hashed_ones_are_refused(fitted: TinyShot, tmp_path: Path) -> None:
     pickle = tmp_path / "net.pt"
     pickle.write_bytes(b"x")
