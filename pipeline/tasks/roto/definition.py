@@ -105,6 +105,8 @@ ROTO = TaskDefinition(
     product="roto",
     keys_min=0,
     fits=True,
+    # The flow of two frames takes about half as long as a step of the net.
+    fit_effort=lambda p, frames, _: (p.iterations if isinstance(p, RotoParameters) else 0) + 0.5 * frames,
     # Each frame is held against the one on either side, where a net answers: a studio's own does without a fit too.
     context_frames=lambda _: 1,
     chunk_frames=12,
