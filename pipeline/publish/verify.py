@@ -157,7 +157,8 @@ def _record(data: bytes, path: Path) -> dict[str, Any]:
         known = schema == SCHEMA and all(isinstance(digest, str) for digest in frames.values())
         FrameRange.of(int(frame) for frame in frames)
         FrameRange.parse(record["version"]["frames"])
-        known = known and bool(str(record["version"]["name"]))
+        name = record["version"]["name"]
+        known = known and isinstance(name, str) and bool(name) and Path(name).name == name
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PublishError(
             f"{path} is no sidecar of a version: {type(error).__name__}", "give the .json beside the frames"

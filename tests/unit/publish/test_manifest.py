@@ -361,6 +361,14 @@ def test_a_file_that_is_no_sidecar_is_refused(tmp_path: Path, text: str) -> None
         assert caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["../v002/elsewhere", "/etc/elsewhere", "", 7, None])
+def test_a_sidecar_leads_to_no_other_folder(bench: Any, name: object) -> None:
+    published = bench.run()
+    edit(published.sidecar, lambda record: record["version"].update(name=name))
+    with pytest.raises(PublishError):
+        verify_version(published.sidecar)
+
+
 # The command
 
 
