@@ -172,6 +172,12 @@ def get_card(tx: Transaction, studio: str, card: int) -> CardView:
     return found[0]
 
 
+def card_of_job(tx: Transaction, studio: str, job: int) -> CardView | None:
+    """The card that a training made, None before its end and for any other job."""
+    found = _cards(tx, studio, select(MODEL).where(MODEL.c.studio == studio, MODEL.c.job == job))
+    return found[0] if found else None
+
+
 def find_card(tx: Transaction, studio: str, text: str, *, task: str | None = None) -> CardView:
     """The card that a text means: `name@v003`, `roto@production`, `sha256:…` (12 signs or more), a card's number, or a name
     alone for its newest card that isn't retired.
@@ -235,6 +241,14 @@ def cards_of_digests(
     own = {row.sha256: int(row.id) for row in sorted(rows, key=lambda row: int(row.id)) if row.studio == studio}
     cards = {digest: get_card(tx, studio, card) for digest, card in own.items()}
     return cards, frozenset(row.sha256 for row in rows) - own.keys()
+
+
+def paths_of_cards(tx: Transaction, studio: str, texts: Collection[str]) -> set[str]:
+    """Those of some texts that are paths of this studio's cards."""
+    paths = [text for text in texts if "/" in text or "\\" in text]
+    if not paths:
+        return set()
+    return {row.path for row in tx.rows(select(MODEL.c.path).where(MODEL.c.studio == studio, MODEL.c.path.in_(paths)))}
 
 
 # Promotion

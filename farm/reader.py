@@ -12,12 +12,18 @@ from farm.child import ParentLink
 from pipeline import errors
 from pipeline.edit.otio_in import contexts_json
 from pipeline.errors import PipelineError
-from pipeline.intake import look_at
+from pipeline.intake import KnownModels, look_at
 from pipeline.jobs.spec import JobRequest
+from pipeline.jobs.training import AskedLesson
+from pipeline.lessons import check_model, look_at_lessons, look_at_model
 from pipeline.media.sheet import SheetRow, write_sheet
 
 MEMORY_BYTES = 6 << 30
 """Address space: room for a few 8K frames in flight, not for a bomb."""
+
+
+_BLAMED = {"edit": "EditError", "model": "ModelError", "check_model": "ModelError"}
+"""What a parser's own fault is told as; of a plate where nothing else is said."""
 
 
 def _serve() -> None:
@@ -30,9 +36,12 @@ def _serve() -> None:
     def edit(path: str, clip: str | None, handles: int, rate: str | None = None) -> Any:
         return contexts_json(Path(path), clip=clip, handles=handles, rate=rate)
 
-    def intake(request: dict[str, Any], roots: list[str], publish_root: str) -> Any:
+    def intake(request: dict[str, Any], roots: list[str], publish_root: str, known: dict[str, Any]) -> Any:
         facts = look_at(
-            JobRequest.model_validate(request), roots=[Path(r) for r in roots], publish_root=Path(publish_root)
+            JobRequest.model_validate(request),
+            roots=[Path(r) for r in roots],
+            publish_root=Path(publish_root),
+            known=KnownModels.model_validate(known),
         )
         return facts.model_dump(mode="json")
 
@@ -41,10 +50,23 @@ def _serve() -> None:
         write_sheet(Path(path), made, labels)
         return path
 
-    calls: dict[str, Callable[..., Any]] = {"edit": edit, "intake": intake, "sheet": sheet}
+    def lessons(asked: list[dict[str, Any]]) -> Any:
+        return [one.model_dump(mode="json") for one in look_at_lessons([AskedLesson.model_validate(a) for a in asked])]
+
+    def model(path: str, families: list[str], roots: list[str], base: str = "", sha256: str = "") -> Any:
+        return look_at_model(path, families=families, roots=[Path(r) for r in roots], base=base, sha256=sha256)
+
+    calls: dict[str, Callable[..., Any]] = {
+        "edit": edit,
+        "intake": intake,
+        "sheet": sheet,
+        "lessons": lessons,
+        "model": model,
+        "check_model": check_model,
+    }
     while True:
         message = link.messages.get()
-        blamed = "EditError" if message["call"] == "edit" else "PlateError"
+        blamed = _BLAMED.get(message["call"], "PlateError")
         try:
             link.send({"result": calls[message["call"]](**message["arguments"])})
         except PipelineError as error:

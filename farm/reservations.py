@@ -11,11 +11,13 @@ from sqlalchemy import Executable, bindparam, func, insert, literal_column, sele
 
 from farm.events import Draft, EventKind
 from farm.moves import in_states
+from farm.records import VersionView
 from farm.states import VERSION_MOVES, VersionState, check_move
 from farm.store import Transaction
 from farm.tables import VERSION
 from pipeline.naming import FolderTemplate, version_of
 from pipeline.shot import Shot
+from pipeline.version import Version
 
 _HIGHEST = select(func.max(VERSION.c.number)).where(
     VERSION.c.studio == bindparam("of_studio"),
@@ -102,6 +104,12 @@ def reserve(
                 "created_at": now,
             },
         )
+
+
+def version_value(view: VersionView) -> Version:
+    """A kept version as the domain knows it."""
+    shot = Shot(show=view.show, sequence=view.sequence, shot=view.shot, studio=view.studio)
+    return Version(shot, view.product, view.number, view.name, Path(view.folder))
 
 
 def record_published(tx: Transaction, *, job: int, take: int, result: Mapping[str, Any], now: float) -> None:

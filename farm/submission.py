@@ -37,8 +37,8 @@ def digest(asked: str) -> str:
 
 
 def what_is_asked(spec: AnySpec) -> str:
-    """The text of a spec without the seeds, which may be drawn anew each time."""
-    plain = spec.model_dump(mode="json")
+    """The text of a spec without what may differ each time: drawn seeds, and when the rules were asked."""
+    plain = spec.model_dump(mode="json", exclude={"policy"})
     for take in plain.get("takes", ()):
         del take["seed"]
     return json.dumps(plain, sort_keys=True)

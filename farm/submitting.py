@@ -5,12 +5,18 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from farm.bounds import read_bounds
+from farm.dispatcher import Dispatcher
+from farm.estimates import estimate_of
+from farm.gate import admit, choose_models
 from farm.inspector import Inspector
+from farm.presets import with_preset
 from farm.records import WorkFacts
 from farm.settings import FarmSettings
 from pipeline.errors import Fault, PipelineError, SubmissionRefused, fault_of
@@ -32,6 +38,8 @@ class Prepared:
     spec: JobSpec
     steps: tuple[Step, ...]
     work: WorkFacts
+    estimate: Mapping[str, Any] | None
+    """What it will cost, by history; None while there is none."""
     taken_on_disk: frozenset[int]
     """Version numbers of this shot and product whose folders already exist, by whoever made them."""
 
@@ -40,16 +48,24 @@ def prepare(
     request: JobRequest,
     *,
     studio: str,
+    user: str,
     settings: FarmSettings,
+    dispatcher: Dispatcher,
     inspector: Inspector,
     draw_seed: Callable[[], int] = lambda: secrets.randbelow(2**31),
 ) -> Prepared:
-    """Check a request against its files and plan it. Raises: SubmissionRefused with every fault."""
+    """Check a request against its files, the studio's models and its rules, and plan it. `user` is who asks, by their token.
+
+    Raises: SubmissionRefused with every fault of the files, or with every rule that it breaks.
+    """
     try:
         definition = task(request.task)
     except PipelineError as error:
         raise SubmissionRefused([fault_of(error, "task")]) from error
-    publish_root = _publish_root(request, studio, settings)
+    publish_root = publish_root_of(request.out, studio, settings)
+    request = dispatcher.read(partial(with_preset, request=request, studio=studio))
+    chosen = choose_models(dispatcher, studio, definition, request)
+    request = chosen.request
     facts = SubmissionFacts.model_validate(
         inspector.call(
             "intake",
@@ -57,6 +73,7 @@ def prepare(
                 "request": request.model_dump(mode="json"),
                 "roots": [str(root) for root in settings.roots],
                 "publish_root": str(publish_root),
+                "known": chosen.payload(),
             },
         )
     )
@@ -66,14 +83,20 @@ def prepare(
     spec = resolve(request, facts, definition, defaults=defaults, draw_seed=draw_seed)
     if request.seed_from is not None:
         spec = _with_seed_of(spec, int(request.seed_from[1:]), definition, settings)
+    steps = plan(spec, definition)
+    estimate = dispatcher.read(lambda turn: estimate_of(turn.tx, spec, steps, definition, settings))
+    said = None if estimate is None else estimate.as_json()
+    admitted = admit(dispatcher, spec, definition, settings, use=request.use or None, user=user, estimate=said)
     return Prepared(
-        spec=spec,
-        steps=plan(spec, definition),
+        spec=admitted,
+        steps=steps,
         work=WorkFacts(
             product=definition.product,
             memory_mb=definition.memory_mb,
             models=tuple(f"{spec.task}:{take.identity}" for take in spec.takes),
+            estimate="" if estimate is None else estimate.as_text(),
         ),
+        estimate=said,
         taken_on_disk=_taken(spec, definition, settings),
     )
 
@@ -99,12 +122,13 @@ def _with_seed_of(spec: JobSpec, number: int, definition: TaskDefinition, settin
     return spec.model_copy(update={"takes": takes})
 
 
-def _publish_root(request: JobRequest, studio: str, settings: FarmSettings) -> Path:
-    if request.out is None:
+def publish_root_of(out: str | None, studio: str, settings: FarmSettings) -> Path:
+    """Where a studio's versions go, unless a request says otherwise. Raises: SubmissionRefused (outside the roots)."""
+    if out is None:
         # Guests have a root of their own. No show's name holds a `_`, so it can't be one of the house's.
         return settings.publish_root if studio == settings.studio else settings.publish_root / f"studio_{studio}"
     try:
-        return allowed_path(request.out, settings.roots)
+        return allowed_path(out, settings.roots)
     except PipelineError as error:
         raise SubmissionRefused([Fault("out", error.message, error.hint)]) from error
 

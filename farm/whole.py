@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import getpass
 import secrets
 import shutil
 import socket
@@ -63,7 +64,14 @@ async def _run(
     inspector: Inspector,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    prepared = prepare(request, studio=settings.studio, settings=settings, inspector=inspector)
+    prepared = prepare(
+        request,
+        studio=settings.studio,
+        user=request.user or getpass.getuser(),
+        settings=settings,
+        dispatcher=dispatcher,
+        inspector=inspector,
+    )
     for warning in prepared.spec.warnings:
         say(f"note: {warning}")
     submitted = await dispatcher.submit(

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from farm.states import FailureKind
+from pipeline.rules import ClearanceKind
 
 
 class Wire(BaseModel):
@@ -189,4 +190,62 @@ class SubmitReply(Wire):
     takes: int
     frames: str
     warnings: tuple[str, ...] = ()
+    estimate: dict[str, Any] | None = None
+    """What it will cost, by history; None while there is none."""
+    use: str = ""
     url: str = ""
+
+
+class AddModelBody(Wire):
+    """Weights on a local path that are to have a card."""
+
+    task: str = Field(max_length=64)
+    name: str = Field(min_length=1, max_length=64)
+    path: str = Field(min_length=1, max_length=4096)
+    licence: str = Field(min_length=1, max_length=64)
+    """An SPDX identifier, or LicenseRef-…"""
+    base: str = Field("", max_length=4096)
+    """For a LoRA: the card of what it goes with."""
+    sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    source: str = Field("", max_length=4000)
+    """Where they come from."""
+    note: str = Field("", max_length=4000)
+
+
+class PromoteBody(Wire):
+    """A model is to be what an alias stands for. `override`: why, where it didn't win."""
+
+    alias: str = Field("production", min_length=1, max_length=64)
+    override: str = Field("", max_length=4000)
+
+
+class RollbackBody(Wire):
+    """An alias is to stand for what it stood for before."""
+
+    task: str = Field(max_length=64)
+    alias: str = Field("production", min_length=1, max_length=64)
+
+
+class RetireBody(Wire):
+    """A model is to be taken out of use, or with `undo` back into it."""
+
+    undo: bool = False
+
+
+class ClearanceBody(Wire):
+    """A yes to be recorded; sequence and shot empty for all of them."""
+
+    kind: ClearanceKind
+    show: str = Field(min_length=1, max_length=64)
+    sequence: str = Field("", max_length=64)
+    shot: str = Field("", max_length=64)
+    by: str = Field("", max_length=128)
+    reference: str = Field("", max_length=500)
+    note: str = Field("", max_length=4000)
+
+
+class ReplayBody(Wire):
+    """A version is to be made again, for comparison. An empty pool takes that of the version's job."""
+
+    pool: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9.\-]{0,63})?$")
+    priority: int = Field(50, ge=0, le=100)

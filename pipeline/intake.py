@@ -15,6 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from pipeline.colorspace import interop_id
 from pipeline.curves import AudioCurve, Curve, KeyedCurve
 from pipeline.edit.context import EditContext
@@ -63,14 +65,38 @@ _MATTE_SHARE = 1.25
 """A published frame's size over the plate's own, with its matte and proxies: what the output must have room for."""
 
 
-def look_at(request: JobRequest, *, roots: Sequence[Path], publish_root: Path) -> SubmissionFacts:
+class KnownModels(BaseModel):
+    """The studio's own models that a request names, looked up before: name → card. `trusted`: paths that its registry vouches
+    for, wherever they lie."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: dict[str, KnownModel] = Field(default_factory=dict)
+    trusted: frozenset[str] = frozenset()
+
+
+class KnownModel(BaseModel):
+    """What a card says of weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str
+    path: str
+    sha256: str
+    licence: str
+
+
+def look_at(
+    request: JobRequest, *, roots: Sequence[Path], publish_root: Path, known: KnownModels | None = None
+) -> SubmissionFacts:
     """Everything that `resolve` needs to know of a request's files, with every fault in them."""
-    return _Intake(request, roots, publish_root).facts()
+    return _Intake(request, roots, publish_root, known or KnownModels()).facts()
 
 
 class _Intake:
-    def __init__(self, request: JobRequest, roots: Sequence[Path], publish_root: Path) -> None:
+    def __init__(self, request: JobRequest, roots: Sequence[Path], publish_root: Path, known: KnownModels) -> None:
         self.request = request
+        self.known = known
         self.roots = roots
         self.root = publish_root
         self.faults: list[FaultText] = []
@@ -171,6 +197,8 @@ class _Intake:
         self.faults.append(FaultText(where=fault.where, message=fault.message, hint=fault.hint))
 
     def _path(self, text: str) -> str:
+        if text in self.known.trusted:
+            return text
         return str(allowed_path(text, self.roots))
 
     def _colorspace(self) -> str | None:
@@ -286,13 +314,15 @@ class _Intake:
         asked = (text, self.request.model_sha256, "")
         if asked in known:
             return known[asked]
-        spec = ModelSpec(name=text or self.definition.default_model)
+        spec = ModelSpec(name=text or self.definition.default_model, licence=self.definition.default_licence)
         try:
-            if text and text != self.definition.default_model:
+            if card := self.known.models.get(text):
+                spec = self._carded(card)
+            elif text and text != self.definition.default_model:
                 if os.sep not in text and not Path(text).suffix:
                     raise ModelError(
                         f"no model is called {text!r}",
-                        f"the task's own is {self.definition.default_model or 'none'}; give others by their path",
+                        f"the task's own is {self.definition.default_model or 'none'}; `plates models list` shows the studio's",
                     )
                 found = inspect_model(
                     Path(self._path(text)), families=self.definition.families, sha256=self.request.model_sha256
@@ -302,6 +332,21 @@ class _Intake:
             self._fault(error, "model")
         known[asked] = spec
         return spec
+
+    def _carded(self, card: KnownModel) -> ModelSpec:
+        """Weights with a card: they must still be those that it was made of. Raises: ModelError."""
+        asked = self.request.model_sha256
+        if asked and asked != card.sha256:
+            raise ModelError(f"{card.label} has the sha256 {card.sha256[:12]}…, asked for is {asked[:12]}…", "name one")
+        found = inspect_model(Path(card.path), families=self.definition.families, sha256=card.sha256)
+        return ModelSpec(
+            name=card.label,
+            path=str(found.path),
+            family=found.family,
+            sha256=found.sha256,
+            card=card.label,
+            licence=card.licence,
+        )
 
     def _sound(
         self, curves: Mapping[str, Curve], plate: Plate | None, edit: EditContext | None, frames: FrameRange

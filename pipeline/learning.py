@@ -144,7 +144,8 @@ def run_register(
 ) -> dict[str, Any]:
     """Put finished weights under their hash into the studio's folder, and the shots' scores together.
 
-    Returns `{"model": {sha256, path, family, facts} or None, "protocol", "measure", "scores": {who: {value, shots}}}`.
+    Returns `{"model": {sha256, path, family, facts} or None, "candidate", "against", "protocol", "measure", "scores": {who: {value,
+    shots}}}`.
     Raises: StorageError, ModelError, RunnerError (a step's folder is broken).
     """
     training = training_of(definition)
@@ -167,7 +168,14 @@ def run_register(
             "family": training.makes,
             "facts": {**facts["facts"], "train_s": facts["seconds"], "bytes": path.stat().st_size},
         }
-    return {"model": model, "protocol": spec.protocol, "measure": training.measure, "scores": scores}
+    return {
+        "model": model,
+        "candidate": spec.name if spec.candidate is None else spec.candidate.label,
+        "against": spec.present.label,
+        "protocol": spec.protocol,
+        "measure": training.measure,
+        "scores": scores,
+    }
 
 
 def training_of(definition: TaskDefinition) -> TrainingDefinition:

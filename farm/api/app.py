@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
-from farm.api import events, jobs, pages, presets, reviews, tasks, tokens, usage, versions, workers
+from farm.api import clearances, events, jobs, models, pages, presets, reviews, tasks, tokens, usage, versions, workers
 from farm.api.auth import Doorkeeper, Guard, TokenBook
 from farm.databases import DatabaseFullError
 from farm.dispatcher import Dispatcher
@@ -84,7 +84,7 @@ def create_app(services: Services, token_book: TokenBook) -> FastAPI:
     app.add_exception_handler(PipelineError, _answer)
     app.add_exception_handler(RequestValidationError, _unreadable)
     app.add_exception_handler(ValidationError, _unreadable)
-    for module in (jobs, versions, reviews, presets, tasks, tokens, usage, workers, events, pages):
+    for module in (jobs, versions, models, clearances, reviews, presets, tasks, tokens, usage, workers, events, pages):
         app.include_router(module.router)
     pages.mount_static(app)
     return app

@@ -10,17 +10,18 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from farm.api.common import Number, identity, services
+from farm.cards import card_of_job
 from farm.folders import job_folder
 from farm.outcome import outcome
 from farm.records import JobFilter, JobView
 from farm.sheets import contact_sheet
 from farm.states import JobState
-from farm.submitting import prepare
+from farm.submitting import Prepared, prepare
 from farm.tokens import Scope
 from farm.wire import ActBody, SubmitReply
 from pipeline.errors import NotFoundError
 from pipeline.frames import FrameRange
-from pipeline.jobs.spec import JobRequest, JobSpec
+from pipeline.jobs.spec import JobRequest
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -40,14 +41,20 @@ async def submit(
     user = body.user if body.user and who.allows(Scope.ADMIN) else who.name
     asked = body.model_copy(update={"user": user})
     prepared = await asyncio.to_thread(
-        prepare, asked, studio=who.studio, settings=here.settings, inspector=here.inspector
+        prepare,
+        asked,
+        studio=who.studio,
+        user=who.name,
+        settings=here.settings,
+        dispatcher=here.dispatcher,
+        inspector=here.inspector,
     )
     if dry_run:
         response.status_code = 200
         steps = [
             {"take": s.take, "step": s.name, "chunks": len(s.chunks), "after": list(s.after)} for s in prepared.steps
         ]
-        return {"spec": prepared.spec.model_dump(mode="json"), "steps": steps}
+        return {"spec": prepared.spec.model_dump(mode="json"), "steps": steps, "estimate": prepared.estimate}
     submitted = await here.dispatcher.submit(
         prepared.spec,
         prepared.steps,
@@ -57,10 +64,11 @@ async def submit(
         taken_on_disk=prepared.taken_on_disk,
     )
     response.status_code = 201 if submitted.created else 200
-    return _reply(submitted.job, submitted.created, prepared.spec, here.settings.url)
+    return _reply(submitted.job, submitted.created, prepared, here.settings.url)
 
 
-def _reply(job: JobView, created: bool, spec: JobSpec, url: str) -> dict[str, Any]:
+def _reply(job: JobView, created: bool, prepared: Prepared, url: str) -> dict[str, Any]:
+    spec = prepared.spec
     return SubmitReply(
         job=job.id,
         created=created,
@@ -69,6 +77,8 @@ def _reply(job: JobView, created: bool, spec: JobSpec, url: str) -> dict[str, An
         takes=len(spec.takes),
         frames=spec.frames,
         warnings=spec.warnings,
+        estimate=None if prepared.estimate is None else dict(prepared.estimate),
+        use=spec.use,
         url=f"{url}/jobs/{job.id}",
     ).model_dump()
 
@@ -105,7 +115,13 @@ async def one(job: Number, request: Request) -> dict[str, Any]:
 async def result(job: Number, request: Request) -> dict[str, Any]:
     """What became of a job, as `plates submit --wait --json` prints it."""
     who = identity(request, Scope.REVIEW)
-    return outcome(await asyncio.to_thread(services(request).dispatcher.job, who.studio, job))
+    dispatcher = services(request).dispatcher
+
+    def look() -> dict[str, Any]:
+        card = dispatcher.read(lambda turn: card_of_job(turn.tx, who.studio, job))
+        return outcome(dispatcher.job(who.studio, job), made="" if card is None else card.label)
+
+    return await asyncio.to_thread(look)
 
 
 @router.get("/{job}/sheet.jpg")

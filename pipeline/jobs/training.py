@@ -18,7 +18,7 @@ from pipeline import __version__
 from pipeline.frames import FrameRange
 from pipeline.jobs.chunks import Chunk
 from pipeline.jobs.plan import Step, StepName
-from pipeline.jobs.spec import JobSpec, ModelSpec, PlateSpec
+from pipeline.jobs.spec import FaultText, JobSpec, ModelSpec, PlateSpec
 from pipeline.tasks.contract import ModelRef
 
 MOST_SHOTS = 1_000
@@ -82,6 +82,22 @@ class LessonSpec(_Text):
         return "/".join(part for part in (self.show, self.sequence, self.shot) if part)
 
 
+class AskedLesson(_Text):
+    """A version that is to be looked at. `layer`: what every frame must have; empty asks for the picture alone."""
+
+    name: str
+    pattern: str
+    frames: str
+    layer: str
+
+
+class SeenLesson(_Text):
+    """What was found of it: its plate, or what is wrong."""
+
+    plate: PlateSpec | None = None
+    fault: FaultText | None = None
+
+
 class AdapterSpec(_Text):
     """Weights that go beside a model, under a parameter's name."""
 
@@ -140,6 +156,8 @@ class TrainingSpec(_Text):
     publish_root: str
     models_folder: str
     """Where finished weights go."""
+    adapter: str = ""
+    """The parameter that takes the weights beside the base; empty where they are the model itself."""
     user: str = ""
     policy: dict[str, Any] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -160,6 +178,8 @@ class TrainingSpec(_Text):
             "task": self.task,
             "software": __version__,
             "shots": sorted((one.address, one.version) for one in self.held_out),
+            # What an adapter reaches is its base's doing too; of other trainings the base is only where they began.
+            "base": self.base.sha256 if self.adapter else "",
             "parameters": {n: v for n, v in self.parameters.items() if n.startswith(_SCORING)},
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

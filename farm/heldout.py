@@ -1,0 +1,27 @@
+"""Held-out shots: by them a task's models are judged, and from them none ever learns. Only ever added to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import insert, select
+
+from farm.store import Transaction
+from farm.tables import HELD_OUT
+from farm.turn import Turn
+
+Address = tuple[str, str, str]
+"""Show, sequence (empty where there is none), shot."""
+
+
+def held_out(tx: Transaction, studio: str, task: str) -> frozenset[Address]:
+    """The shots that a task's models are judged by."""
+    rows = tx.rows(select(HELD_OUT).where(HELD_OUT.c.studio == studio, HELD_OUT.c.task == task))
+    return frozenset((row.show, row.sequence, row.shot) for row in rows)
+
+
+def hold_out(turn: Turn, studio: str, task: str, shots: Iterable[Address], *, by: str) -> None:
+    """Set shots aside; those that are already stay as they are."""
+    for show, sequence, shot in sorted(set(shots) - held_out(turn.tx, studio, task)):
+        row = {"studio": studio, "task": task, "show": show, "sequence": sequence, "shot": shot}
+        turn.tx.execute(insert(HELD_OUT), {**row, "by": by, "at": turn.now})

@@ -1,0 +1,512 @@
+"""From a request for a training, or for a judgement, to a job: versions chosen, held-out shots set aside, consent and rules
+asked, files looked at. Every refusal comes before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from farm.cards import CardView, find_card, get_card, in_production
+from farm.clearances import list_clearances
+from farm.dispatcher import Dispatcher
+from farm.folders import models_folder
+from farm.gate import usage_of, with_bases
+from farm.heldout import Address, held_out
+from farm.inspector import Inspector
+from farm.queries import get_version, list_versions, spec_text
+from farm.records import VersionFilter, VersionView, WorkFacts
+from farm.reservations import version_value
+from farm.reviews import approved
+from farm.rules import read_rules
+from farm.settings import FarmSettings
+from farm.states import ModelState
+from farm.store import Transaction
+from farm.submitting import publish_root_of
+from farm.turn import Turn
+from pipeline.errors import Fault, NotFoundError, PipelineError, SubmissionRefused, fault_of
+from pipeline.jobs.plan import Step
+from pipeline.jobs.spec import JobSpec, ModelSpec
+from pipeline.jobs.training import (
+    AdapterSpec,
+    AskedLesson,
+    JudgedSpec,
+    LessonSpec,
+    ScoringRequest,
+    SeenLesson,
+    TrainingRequest,
+    TrainingSpec,
+    plan_training,
+    read_spec,
+)
+from pipeline.parameters import validate_keyed
+from pipeline.policy import Decision, Subject, TrainingVersion, UsedModel, decide_training
+from pipeline.shot import check_name
+from pipeline.tasks.definition import TaskDefinition, TrainingDefinition
+from pipeline.tasks.registry import task
+
+_SHARE = 5
+"""Of so many shots one is set aside, where nobody says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTraining:
+    """A training that may become a job: nothing was written for it yet. `set_aside` are shots that are held out from now on."""
+
+    spec: TrainingSpec
+    steps: tuple[Step, ...]
+    work: WorkFacts
+    set_aside: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What the store says of a request."""
+
+    lessons: tuple[VersionView, ...]
+    judged_by: tuple[VersionView, ...]
+    set_aside: tuple[Address, ...]
+    base: CardView | None
+    present: CardView | None
+    adapter_base: CardView | None
+    decision: dict[str, Any]
+    cuts: Mapping[int, tuple[int, ...]]
+    """Version → first frames of other shots inside it."""
+
+
+def prepare_training(
+    request: TrainingRequest,
+    *,
+    studio: str,
+    user: str,
+    settings: FarmSettings,
+    dispatcher: Dispatcher,
+    inspector: Inspector,
+) -> PreparedTraining:
+    """Check a request for a training and plan it. `user` is who asks, by their token.
+
+    Raises: SubmissionRefused with every fault: nothing to learn from or to judge by, a version that isn't approved, a held-out
+    shot among the lessons, no consent, a base that can't be one, frames that are gone, a rule that it breaks.
+    """
+    definition, training = _training(request.task)
+    parameters, faults = _parameters(training, request.parameters)
+    faults += _name_faults(request.name, request.task)
+    chosen = dispatcher.read(lambda turn: _choose(turn, request, studio, user, definition, training, settings, faults))
+    lessons = _look_at(inspector, chosen.lessons, training, chosen.cuts, faults, chosen.decision)
+    judged_by = _look_at(inspector, chosen.judged_by, training, chosen.cuts, faults, {})
+    base = _base_spec(inspector, definition, chosen.base, faults)
+    present = _judged(inspector, definition, training, chosen.present, base, chosen.adapter_base, faults)
+    if faults:
+        raise SubmissionRefused(list(dict.fromkeys(faults)))
+    spec = TrainingSpec(
+        task=definition.name,
+        studio=studio,
+        show=request.show or settings.show,
+        name=request.name,
+        base=base,
+        base_card=None if chosen.base is None else chosen.base.id,
+        lessons=lessons,
+        held_out=judged_by,
+        present=present,
+        parameters=parameters,
+        seed=request.seed,
+        licence=request.licence or f"LicenseRef-{studio}",
+        note=request.note,
+        priority=request.priority,
+        pool=request.pool,
+        publish_root=str(publish_root_of(None, studio, settings)),
+        models_folder=str(models_folder(publish_root_of(None, studio, settings), studio=studio)),
+        adapter=training.parameter,
+        user=user,
+        policy=chosen.decision,
+    )
+    return PreparedTraining(spec, plan_training(spec), _work(training, spec), chosen.set_aside)
+
+
+def prepare_scoring(
+    card: CardView,
+    request: ScoringRequest,
+    *,
+    user: str,
+    settings: FarmSettings,
+    dispatcher: Dispatcher,
+    inspector: Inspector,
+) -> PreparedTraining:
+    """Check a request to judge a model and plan it. Raises: SubmissionRefused."""
+    definition, training = _training(card.task)
+    parameters, faults = _parameters(training, request.parameters)
+
+    def look(turn: Turn) -> tuple[Any, ...]:
+        shots = held_out(turn.tx, card.studio, card.task)
+        found = _judges(turn.tx, card.studio, training, shots, faults)
+        if not shots:
+            hint = "set some aside with --hold-out when you train, and approve a version of each"
+            faults.append(Fault("hold_out", f"no shot is held out for {definition.label}", hint))
+        _unlearned(turn.tx, card, shots, "model", faults)
+        present = in_production(turn.tx, card.studio, card.task)
+        below = None if card.base_model is None else get_card(turn.tx, card.studio, card.base_model)
+        own = present if present is not None and present.id != card.id else None
+        return found, _cuts(turn.tx, card.studio, found), own, below, None if own is None else _below(turn.tx, own)
+
+    judged_by, cuts, there, below, adapter_base = dispatcher.read(look)
+    base = _base_spec(inspector, definition, below, faults)
+    candidate = _judged(inspector, definition, training, card, base, below, faults)
+    present = _judged(inspector, definition, training, there, base, adapter_base, faults)
+    lessons = _look_at(inspector, judged_by, training, cuts, faults, {})
+    if faults:
+        raise SubmissionRefused(list(dict.fromkeys(faults)))
+    root = publish_root_of(None, card.studio, settings)
+    spec = TrainingSpec(
+        task=card.task,
+        studio=card.studio,
+        show=settings.show,
+        name=card.name,
+        base=base,
+        base_card=card.base_model,
+        held_out=lessons,
+        candidate=candidate,
+        present=present,
+        parameters=parameters,
+        licence=card.licence,
+        priority=request.priority,
+        pool=request.pool,
+        publish_root=str(root),
+        models_folder=str(models_folder(root, studio=card.studio)),
+        adapter=training.parameter,
+        user=user,
+    )
+    return PreparedTraining(spec, plan_training(spec), _work(training, spec))
+
+
+def _training(name: str) -> tuple[TaskDefinition, TrainingDefinition]:
+    try:
+        definition = task(name)
+    except PipelineError as error:
+        raise SubmissionRefused([fault_of(error, "task")]) from error
+    if definition.training is None:
+        fault = Fault("task", f"{definition.label} has nothing that learns", "its models are given by path, or added")
+        raise SubmissionRefused([fault])
+    return definition, definition.training
+
+
+def _parameters(training: TrainingDefinition, given: dict[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+    parameters, curves, faults = validate_keyed(training.parameters, given)
+    faults = [*faults, *(Fault(f"parameter {n}", "is given over frames", "give one number") for n in curves)]
+    return ({} if parameters is None else parameters.model_dump(mode="json")), faults
+
+
+def _name_faults(name: str, of_task: str) -> list[Fault]:
+    try:
+        check_name(name, "model")
+    except PipelineError as error:
+        return [fault_of(error, "name")]
+    if name == of_task:
+        return [Fault("name", f"a model can't be called {name!r}: that is its task", "give it a name of its own")]
+    return []
+
+
+def _work(training: TrainingDefinition, spec: TrainingSpec) -> WorkFacts:
+    return WorkFacts(product="", memory_mb=training.memory_mb, model=f"{spec.task}:{spec.kind}")
+
+
+# What the store says
+
+
+def _choose(
+    turn: Turn,
+    request: TrainingRequest,
+    studio: str,
+    user: str,
+    definition: TaskDefinition,
+    training: TrainingDefinition,
+    settings: FarmSettings,
+    faults: list[Fault],
+) -> _Chosen:
+    tx = turn.tx
+    found = _asked_versions(tx, request, studio, training, faults)
+    asked = {_parse_address(text, faults) for text in request.hold_out} - {None}
+    aside = held_out(tx, studio, request.task) | {one for one in asked if one is not None}
+    if not aside and found:
+        aside = _drawn({_address(version) for version in found})
+    lessons = tuple(version for version in found if _address(version) not in aside)
+    for version in found if request.versions else ():
+        if _address(version) in aside:
+            message = f"{version.name} is of {_text(_address(version))}, which is held out: models are judged by it"
+            faults.append(Fault("versions", message, "leave it out, or learn from other shots"))
+    judges = _judges(tx, studio, training, aside, faults)
+    if not lessons:
+        products = " or ".join(training.products)
+        message = f"there is no approved version of {products} to learn from"
+        faults.append(Fault("versions", message, "approve some first: plates approve VERSION"))
+    if not judges:
+        message = "no shot is left to judge by"
+        faults.append(Fault("hold_out", message, "approve versions of two shots or more"))
+    base = _base_card(tx, request, studio, definition, training, faults)
+    if base is not None:
+        _unlearned(tx, base, aside, "base", faults)
+    present = in_production(tx, studio, request.task)
+    decision = _decide(turn, request, studio, user, lessons, base, definition, settings)
+    faults += decision.refusals()
+    return _Chosen(
+        lessons=lessons,
+        judged_by=judges,
+        set_aside=tuple(sorted(aside)),
+        base=base,
+        present=present,
+        adapter_base=None if present is None else _below(tx, present),
+        decision=decision.as_json(),
+        cuts=_cuts(tx, studio, (*lessons, *judges)),
+    )
+
+
+def _cuts(tx: Transaction, studio: str, versions: Iterable[VersionView]) -> dict[int, tuple[int, ...]]:
+    specs = {version.id: read_spec(spec_text(tx, studio, version.job_id)) for version in versions}
+    return {version: spec.cuts for version, spec in specs.items() if isinstance(spec, JobSpec)}
+
+
+def _below(tx: Transaction, card: CardView) -> CardView | None:
+    return None if card.base_model is None else get_card(tx, card.studio, card.base_model)
+
+
+def _asked_versions(
+    tx: Transaction, request: TrainingRequest, studio: str, training: TrainingDefinition, faults: list[Fault]
+) -> tuple[VersionView, ...]:
+    """The versions to learn from: those that are named, each of them approved, or else all that are approved."""
+    if not request.versions:
+        return approved(tx, studio, products=training.products, show=request.show)
+    named: dict[int, VersionView] = {}
+    for text in request.versions:
+        try:
+            version = _version(tx, studio, text)
+        except PipelineError as error:
+            faults.append(fault_of(error, f"version {text}"))
+            continue
+        if version.product not in training.products:
+            products = " or ".join(training.products)
+            faults.append(
+                Fault(f"version {text}", f"is of {version.product}, not of {products}", "name versions of these")
+            )
+        named[version.id] = version
+    right = {v.id for v in approved(tx, studio, products=training.products, ids=named)}
+    newest = {(v.show, v.sequence, v.shot, v.product) for v in named.values() if v.id in right}
+    for version in named.values():
+        place = (version.show, version.sequence, version.shot, version.product)
+        if version.id not in right and version.product in training.products:
+            why = "an older version of a shot that is named twice" if place in newest else "not approved"
+            hint = "name one version a shot" if place in newest else f"plates approve {version.name}"
+            faults.append(Fault(f"version {version.name}", f"is {why}", hint))
+    return tuple(version for version in named.values() if version.id in right)
+
+
+def _version(tx: Transaction, studio: str, text: str) -> VersionView:
+    """A published version by its number or name. Raises: NotFoundError."""
+    if text.isascii() and text.isdigit() and len(text) < 18:
+        return get_version(tx, studio, int(text))
+    found = list_versions(tx, studio, VersionFilter(name=text), limit=2)
+    if len(found) != 1:
+        words = "is called" if not found else "alone is called"
+        raise NotFoundError(f"no version {words} {text!r}", "give its number; `plates versions` lists them")
+    return found[0]
+
+
+def _judges(
+    tx: Transaction, studio: str, training: TrainingDefinition, shots: Iterable[Address], faults: list[Fault]
+) -> tuple[VersionView, ...]:
+    """The approved version of each held-out shot; of several products the training's first counts."""
+    by_shot: dict[Address, VersionView] = {}
+    known = approved(tx, studio, products=training.products)
+    for version in sorted(known, key=lambda v: training.products.index(v.product), reverse=True):
+        by_shot[_address(version)] = version
+    found: list[VersionView] = []
+    for shot in sorted(set(shots)):
+        if shot in by_shot:
+            found.append(by_shot[shot])
+        else:
+            message = f"{_text(shot)} is held out and has no approved version to judge by"
+            faults.append(Fault("hold_out", message, "approve a version of it: plates approve VERSION"))
+    return tuple(found)
+
+
+def _drawn(shots: set[Address]) -> frozenset[Address]:
+    """One shot in five, at least one, by their names alone: whoever asks gets the same."""
+    order = sorted(shots, key=lambda shot: hashlib.sha256("/".join(shot).encode()).hexdigest())
+    return frozenset(order[: max(1, round(len(order) / _SHARE))] if len(order) > 1 else ())
+
+
+def _base_card(
+    tx: Transaction,
+    request: TrainingRequest,
+    studio: str,
+    definition: TaskDefinition,
+    training: TrainingDefinition,
+    faults: list[Fault],
+) -> CardView | None:
+    if not request.base:
+        if training.needs_base:
+            hint = f"add one first: plates models add {definition.name} NAME PATH --licence …; then --base NAME"
+            faults.append(Fault("base", f"a model of {definition.label} learns on a base, and none is named", hint))
+        return None
+    try:
+        card = find_card(tx, studio, request.base, task=definition.name)
+    except PipelineError as error:
+        faults.append(fault_of(error, "base"))
+        return None
+    if card.state is ModelState.RETIRED:
+        faults.append(Fault("base", f"{card.label} is retired", "start from another model"))
+    if card.family not in training.base_families:
+        wanted = " or ".join(training.base_families) or "the task's own weights alone"
+        faults.append(Fault("base", f"{card.label} is of the family {card.family}", f"a training starts from {wanted}"))
+    return card
+
+
+def _unlearned(tx: Transaction, card: CardView, shots: Iterable[Address], where: str, faults: list[Fault]) -> None:
+    """A model that learned from a held-out shot, itself or what it was made from, can't be judged by it."""
+    texts = {_text(shot) for shot in shots}
+    below: CardView | None = card
+    while below is not None:
+        learned = {str(one["shot"]) for one in below.lineage.get("versions", ())}
+        for shot in sorted(learned & texts):
+            message = f"{below.label} learned from {shot}, which is held out"
+            faults.append(Fault(where, message, "start from a model that never saw it"))
+        below = _below(tx, below)
+
+
+def _decide(
+    turn: Turn,
+    request: TrainingRequest,
+    studio: str,
+    user: str,
+    lessons: Sequence[VersionView],
+    base: CardView | None,
+    definition: TaskDefinition,
+    settings: FarmSettings,
+) -> Decision:
+    """What rules and clearances say. Raises: RuleError (a rule file)."""
+    show = request.show or settings.show
+    shows = {show, *(version.show for version in lessons)}
+    rules = {name: read_rules(settings.rules, studio, name) for name in shows}
+    clearances = list_clearances(turn.tx, studio, shows=shows)
+    models: tuple[UsedModel, ...] = ()
+    if base is not None:
+        models = tuple(with_bases(turn.tx, studio, base))
+    elif definition.default_licence:
+        models = (UsedModel(name=definition.default_model, licence=definition.default_licence, shipped=True),)
+    subject = Subject(studio=studio, show=show, task=definition.name, use=None, user=user, models=models)
+    versions = [
+        TrainingVersion(
+            name=version.name,
+            show=version.show,
+            sequence=version.sequence,
+            shot=version.shot,
+            clearances=tuple(c for c in clearances if c.show == version.show),
+        )
+        for version in lessons
+    ]
+    usage = usage_of(turn, rules[show], settings, studio=studio, show=show, estimate=None)
+    return decide_training(subject, versions, rules, usage, now=turn.now)
+
+
+# What lies on disk
+
+
+def _look_at(
+    inspector: Inspector,
+    versions: Sequence[VersionView],
+    training: TrainingDefinition,
+    cuts: Mapping[int, tuple[int, ...]],
+    faults: list[Fault],
+    decision: Mapping[str, Any],
+) -> tuple[LessonSpec, ...]:
+    asked = [
+        AskedLesson(
+            name=version.name,
+            pattern=str(version_value(version).pattern),
+            frames=version.frames,
+            layer=training.layer,
+        ).model_dump(mode="json")
+        for version in versions
+    ]
+    seen = [SeenLesson.model_validate(one) for one in inspector.call("lessons", {"asked": asked})] if asked else []
+    consents = {c["about"]: c["clearances"] for c in decision.get("checks", ()) if c["clearances"]}
+    found: list[LessonSpec] = []
+    for version, one in zip(versions, seen, strict=True):
+        if one.fault is not None:
+            faults.append(Fault(one.fault.where, one.fault.message, one.fault.hint))
+            continue
+        assert one.plate is not None  # either it or a fault
+        consent = consents.get(version.name, [{}])
+        found.append(
+            LessonSpec(
+                version=version.id,
+                name=version.name,
+                show=version.show,
+                sequence=version.sequence,
+                shot=version.shot,
+                product=version.product,
+                plate=one.plate,
+                cuts=cuts.get(version.id, ()),
+                clearance=consent[0],
+            )
+        )
+    return tuple(found)
+
+
+def _base_spec(
+    inspector: Inspector, definition: TaskDefinition, base: CardView | None, faults: list[Fault]
+) -> ModelSpec:
+    if base is None:
+        return ModelSpec(name=definition.default_model, licence=definition.default_licence)
+    return _checked(inspector, base, "base", faults)
+
+
+def _checked(inspector: Inspector, card: CardView, where: str, faults: list[Fault]) -> ModelSpec:
+    """A card's weights, found to be those that the card was made of."""
+    try:
+        inspector.call("check_model", {"path": card.path, "sha256": card.sha256})
+    except PipelineError as error:
+        faults.append(Fault(where, f"{card.label}: {error.message}", error.hint))
+    return ModelSpec(
+        name=card.label, path=card.path, family=card.family, sha256=card.sha256, card=card.label, licence=card.licence
+    )
+
+
+def _judged(
+    inspector: Inspector,
+    definition: TaskDefinition,
+    training: TrainingDefinition,
+    card: CardView | None,
+    base: ModelSpec,
+    adapter_base: CardView | None,
+    faults: list[Fault],
+) -> JudgedSpec:
+    """A card as it is judged; without one the task's own weights, or for an adapter its base alone."""
+    if card is None:
+        own = ModelSpec(name=definition.default_model, licence=definition.default_licence)
+        return JudgedSpec(label=base.card or definition.default_model, model=base if training.parameter else own)
+    if training.parameter and card.base_model is not None and base.card != (adapter_base.label if adapter_base else ""):
+        # On another base it can't be measured alike; the base alone is what this one has to beat, and a promotion says so.
+        return JudgedSpec(label=base.card, model=base)
+    found = _checked(inspector, card, "model", faults)
+    if not training.parameter or card.family != training.makes:
+        return JudgedSpec(card=card.id, label=card.label, model=found)
+    below = base if adapter_base is None else _checked(inspector, adapter_base, "model", faults)
+    adapter = AdapterSpec(path=card.path, sha256=card.sha256)
+    return JudgedSpec(card=card.id, label=card.label, model=below, adapters={training.parameter: adapter})
+
+
+def _address(version: VersionView) -> Address:
+    return version.show, version.sequence, version.shot
+
+
+def _text(shot: Address) -> str:
+    return "/".join(part for part in shot if part)
+
+
+def _parse_address(text: str, faults: list[Fault]) -> Address | None:
+    """`show/sequence/shot` or `show/shot`."""
+    parts = text.split("/")
+    if len(parts) not in (2, 3) or not all(parts):
+        faults.append(Fault("hold_out", f"{text!r} is no shot", "write show/sequence/shot, or show/shot"))
+        return None
+    return (parts[0], parts[1] if len(parts) == 3 else "", parts[-1])
