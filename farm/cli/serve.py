@@ -61,7 +61,7 @@ def serve(workers: int, roots: tuple[Path, ...], **given: Any) -> None:
 @click.command()
 @click.option("--name", help="What it is called; host and process if not given.")
 @click.option("--pool", "pools", multiple=True, help="A pool that it works for; again for each (default: default).")
-@click.option("--tag", "tags", multiple=True, help="A word to know it by, shown on the page.")
+@click.option("--tag", "tags", multiple=True, help="A word to know it by; gpus=2, hour_price=3.20.")
 @click.option("--memory", "memory_mb", type=click.IntRange(64), help="What a session may use at most, in MB.")
 @click.option("--warm", multiple=True, help="Task to load before the first chunk comes (default: roto).")
 @click.option("--once", is_flag=True, help="Stop when no work is left.")
@@ -76,14 +76,16 @@ def worker(
     parent_pipe: bool,
 ) -> None:
     """Start a worker. It needs the extra `worker`: pip install 'platewright[worker]'."""
-    from farm.cli.connect import connect
+    from farm.cli.connect import connect, settings
+    from farm.prices import price_of, tags_of
     from farm.worker import Worker, WorkerConfig, default_name
     from pipeline import __version__
     from pipeline.publish.signing import signing_identity
 
     _logging()
-    # Here already: a worker that can't sign would fail each job at its end.
+    # Here already: a worker that can't sign would fail each job at its end, one without a price be given none.
     signing_identity()
+    price_of(tags_of(tags), settings())
     config = WorkerConfig(
         name=name or default_name(),
         pools=pools or ("default",),
