@@ -216,6 +216,13 @@ def test_other_windows_are_told_and_pixels_compared_where_both_have_some(tmp_pat
     assert (found.largest[1].x, found.largest[1].y) == (10 + DATA.x_min, 20 + DATA.y_min)
 
 
+def test_another_display_window_alone_is_told(tmp_path: Path) -> None:
+    found = compared(tmp_path, {1003: lambda of: Frame((replace(of.parts[0], display_window=DATA),))})
+    assert (found.windows_differ, found.pixels_differ) == (FrameRange.of([1003]), 0)
+    assert not found.bit_equal
+    assert found.sentence() == "1 of 4 frames differ (1003); windows differ on 1003"
+
+
 def test_windows_that_do_not_meet_have_no_pixels_in_common(tmp_path: Path) -> None:
     def moved(of: Frame) -> Frame:
         return Frame((replace(of.parts[0], data_window=Window(1000, 1000, 999 + WIDTH, 999 + HEIGHT)),))
