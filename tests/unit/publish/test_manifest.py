@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -350,6 +352,17 @@ def test_a_version_signed_by_two_is_told(bench: Any, signed: PublishedVersion, c
     path.unlink()
     path.write_bytes(made)
     assert messages(verify_version(signed.folder)) == {None: ["it was signed by 2: Somebody, Platewright farm"]}
+
+
+def test_a_version_outlives_its_signers_certificate_but_not_as_signed(bench: Any, tmp_path: Path) -> None:
+    """Nothing says when it was signed, since no time-stamp authority is asked."""
+    ends = datetime.now(UTC) + timedelta(seconds=6)
+    bench.ask(signing=signing_identity(new_chain(tmp_path / "short", ends=ends).environment()))
+    published = bench.run()
+    time.sleep(max(0.0, (ends - datetime.now(UTC)).total_seconds()) + 1.5)
+    assert messages(verify_version(published.folder)) == {
+        frame: ["was signed with a certificate that has ended"] for frame in FRAMES
+    }
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"schema": "another/1"}', '{"schema": "platewright.provenance/1"}'])
