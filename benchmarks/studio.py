@@ -6,9 +6,9 @@ For each seed the real trainer learns from the eleven footage/train_* shots, bla
 the dog with that seed from ImageNet's weights and from the studio's: 1 key and 3, 50, 100 and 300 steps. Without a step the studio's
 net answers as it is, beside flow alone. J and boundary F are of all frames that no key gave away.
 
-The trainings have two threads; the fits have one each, two at a time. With `--keep` weights and results stay in a folder, and a run
-that was stopped goes on; they are for measuring alone: nothing that was learned from that footage may be shipped. The footage lies in
-PLATEWRIGHT_DATA, or beside the checkout in ../shared/data; without it this says so and stops.
+A training has PLATEWRIGHT_THREADS threads, two if that isn't set; the fits have one each, two at a time. With `--keep` weights and
+results stay in a folder, and a run that was stopped goes on; they are for measuring alone: nothing that was learned from that footage
+may be shipped. The footage lies in PLATEWRIGHT_DATA, or beside the checkout in ../shared/data; without it this says so and stops.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from benchmarks.roto import data_root, load_shot, machine, run_shot, show_progress
 from pipeline.memory_shot import CURVE, MemoryFinishedShot
 from pipeline.models.checkpoints import FolderCheckpoints
+from pipeline.models.loader import threads
 from pipeline.tasks.contract import ModelRef
 from pipeline.tasks.roto.definition import RotoParameters, RotoTrainingParameters
 from pipeline.tasks.roto.trainer import RotoTrainer
@@ -152,7 +153,12 @@ def train(seed: int, folder: Path, parameters: RotoTrainingParameters) -> dict[s
         )
         wall, cpu = time.perf_counter(), time.process_time()
         facts = RotoTrainer().train(training, ModelRef())
-        took = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu, "load": os.getloadavg()[0]}
+        took = {
+            "wall_s": time.perf_counter() - wall,
+            "cpu_s": time.process_time() - cpu,
+            "threads": threads(),
+            "load": os.getloadavg()[0],
+        }
         done.write_text(json.dumps({**facts, **took}), encoding="utf-8")
     return dict(json.loads(done.read_text(encoding="utf-8")))
 
@@ -246,7 +252,7 @@ def main() -> int:
     if missing := [name for name in wanted if not (data_root() / "footage" / name).is_dir()]:
         print(f"skipped: no footage of {', '.join(missing)} in {data_root()}; set PLATEWRIGHT_DATA to where it lies")
         return 0
-    os.environ["PLATEWRIGHT_THREADS"] = "2"
+    os.environ.setdefault("PLATEWRIGHT_THREADS", "2")
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)
         for seed in options.seeds:
@@ -254,7 +260,7 @@ def main() -> int:
             print(
                 f"training, seed {seed}: {took['shots']} shots, {took['frames']} frames, {took['iterations']} steps; reading and flow "
                 f"{took['read_s']:.0f} s, all {took['wall_s']:.0f} s (bar {LONGEST_S:.0f}), {took['cpu_s']:.0f} CPU s; "
-                f"load {took['load']:.1f}; loss {took['loss']:.3f}",
+                f"{took['threads']} thread(s), load {took['load']:.1f}; loss {took['loss']:.3f}",
                 flush=True,
             )
         print_table(fit_all(folder, options.seeds))

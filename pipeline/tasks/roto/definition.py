@@ -70,7 +70,7 @@ class RotoTrainingParameters(Parameters):
     """What a person can set for a studio's own roto net."""
 
     iterations: int = parameter(
-        2000,
+        1500,
         min=1,
         max=200_000,
         group="Training",
