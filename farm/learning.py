@@ -3,8 +3,7 @@ asked, files looked at. Every refusal comes before anything runs."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +14,28 @@ from farm.folders import models_folder
 from farm.gate import usage_of, with_bases
 from farm.heldout import Address, held_out
 from farm.inspector import Inspector
-from farm.queries import get_version, list_versions, spec_text
-from farm.records import VersionFilter, VersionView, WorkFacts
+from farm.lessons import (
+    address_of,
+    asked_versions,
+    base_of,
+    check_unlearned,
+    cuts_of,
+    drawn,
+    judges,
+    parse_address,
+    text_of,
+)
+from farm.records import VersionView, WorkFacts
 from farm.reservations import version_value
-from farm.reviews import approved
 from farm.rules import read_rules
 from farm.settings import FarmSettings
 from farm.states import ModelState
 from farm.store import Transaction
 from farm.submitting import publish_root_of
 from farm.turn import Turn
-from pipeline.errors import Fault, NotFoundError, PipelineError, SubmissionRefused, fault_of
+from pipeline.errors import Fault, PipelineError, SubmissionRefused, fault_of
 from pipeline.jobs.plan import Step
-from pipeline.jobs.spec import JobSpec, ModelSpec
+from pipeline.jobs.spec import ModelSpec
 from pipeline.jobs.training import (
     AdapterSpec,
     AskedLesson,
@@ -38,16 +46,12 @@ from pipeline.jobs.training import (
     TrainingRequest,
     TrainingSpec,
     plan_training,
-    read_spec,
 )
 from pipeline.parameters import validate_keyed
 from pipeline.policy import Decision, Subject, TrainingVersion, UsedModel, decide_training
 from pipeline.shot import check_name
 from pipeline.tasks.definition import TaskDefinition, TrainingDefinition
 from pipeline.tasks.registry import task
-
-_SHARE = 5
-"""Of so many shots one is set aside, where nobody says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +143,15 @@ def prepare_scoring(
 
     def look(turn: Turn) -> tuple[Any, ...]:
         shots = held_out(turn.tx, card.studio, card.task)
-        found = _judges(turn.tx, card.studio, training, shots, faults)
+        found = judges(turn.tx, card.studio, training, shots, faults)
         if not shots:
             hint = "set some aside with --hold-out when you train, and approve a version of each"
             faults.append(Fault("hold_out", f"no shot is held out for {definition.label}", hint))
-        _unlearned(turn.tx, card, shots, "model", faults)
+        check_unlearned(turn.tx, card, shots, "model", faults)
         present = in_production(turn.tx, card.studio, card.task)
         below = None if card.base_model is None else get_card(turn.tx, card.studio, card.base_model)
         own = present if present is not None and present.id != card.id else None
-        return found, _cuts(turn.tx, card.studio, found), own, below, None if own is None else _below(turn.tx, own)
+        return found, cuts_of(turn.tx, card.studio, found), own, below, None if own is None else base_of(turn.tx, own)
 
     judged_by, cuts, there, below, adapter_base = dispatcher.read(look)
     base = _base_spec(inspector, definition, below, faults)
@@ -224,114 +228,40 @@ def _choose(
     faults: list[Fault],
 ) -> _Chosen:
     tx = turn.tx
-    found = _asked_versions(tx, request, studio, training, faults)
-    asked = {_parse_address(text, faults) for text in request.hold_out} - {None}
+    found = asked_versions(tx, request, studio, training, faults)
+    asked = {parse_address(text, faults) for text in request.hold_out} - {None}
     aside = held_out(tx, studio, request.task) | {one for one in asked if one is not None}
     if not aside and found:
-        aside = _drawn({_address(version) for version in found})
-    lessons = tuple(version for version in found if _address(version) not in aside)
+        aside = drawn({address_of(version) for version in found})
+    lessons = tuple(version for version in found if address_of(version) not in aside)
     for version in found if request.versions else ():
-        if _address(version) in aside:
-            message = f"{version.name} is of {_text(_address(version))}, which is held out: models are judged by it"
+        if address_of(version) in aside:
+            message = f"{version.name} is of {text_of(address_of(version))}, which is held out: models are judged by it"
             faults.append(Fault("versions", message, "leave it out, or learn from other shots"))
-    judges = _judges(tx, studio, training, aside, faults)
+    judged_by = judges(tx, studio, training, aside, faults)
     if not lessons:
         products = " or ".join(training.products)
         message = f"there is no approved version of {products} to learn from"
         faults.append(Fault("versions", message, "approve some first: plates approve VERSION"))
-    if not judges:
+    if not judged_by:
         message = "no shot is left to judge by"
         faults.append(Fault("hold_out", message, "approve versions of two shots or more"))
     base = _base_card(tx, request, studio, definition, training, faults)
     if base is not None:
-        _unlearned(tx, base, aside, "base", faults)
+        check_unlearned(tx, base, aside, "base", faults)
     present = in_production(tx, studio, request.task)
     decision = _decide(turn, request, studio, user, lessons, base, definition, settings)
     faults += decision.refusals()
     return _Chosen(
         lessons=lessons,
-        judged_by=judges,
+        judged_by=judged_by,
         set_aside=tuple(sorted(aside)),
         base=base,
         present=present,
-        adapter_base=None if present is None else _below(tx, present),
+        adapter_base=None if present is None else base_of(tx, present),
         decision=decision.as_json(),
-        cuts=_cuts(tx, studio, (*lessons, *judges)),
+        cuts=cuts_of(tx, studio, (*lessons, *judged_by)),
     )
-
-
-def _cuts(tx: Transaction, studio: str, versions: Iterable[VersionView]) -> dict[int, tuple[int, ...]]:
-    specs = {version.id: read_spec(spec_text(tx, studio, version.job_id)) for version in versions}
-    return {version: spec.cuts for version, spec in specs.items() if isinstance(spec, JobSpec)}
-
-
-def _below(tx: Transaction, card: CardView) -> CardView | None:
-    return None if card.base_model is None else get_card(tx, card.studio, card.base_model)
-
-
-def _asked_versions(
-    tx: Transaction, request: TrainingRequest, studio: str, training: TrainingDefinition, faults: list[Fault]
-) -> tuple[VersionView, ...]:
-    """The versions to learn from: those that are named, each of them approved, or else all that are approved."""
-    if not request.versions:
-        return approved(tx, studio, products=training.products, show=request.show)
-    named: dict[int, VersionView] = {}
-    for text in request.versions:
-        try:
-            version = _version(tx, studio, text)
-        except PipelineError as error:
-            faults.append(fault_of(error, f"version {text}"))
-            continue
-        if version.product not in training.products:
-            products = " or ".join(training.products)
-            faults.append(
-                Fault(f"version {text}", f"is of {version.product}, not of {products}", "name versions of these")
-            )
-        named[version.id] = version
-    right = {v.id for v in approved(tx, studio, products=training.products, ids=named)}
-    newest = {(v.show, v.sequence, v.shot, v.product) for v in named.values() if v.id in right}
-    for version in named.values():
-        place = (version.show, version.sequence, version.shot, version.product)
-        if version.id not in right and version.product in training.products:
-            why = "an older version of a shot that is named twice" if place in newest else "not approved"
-            hint = "name one version a shot" if place in newest else f"plates approve {version.name}"
-            faults.append(Fault(f"version {version.name}", f"is {why}", hint))
-    return tuple(version for version in named.values() if version.id in right)
-
-
-def _version(tx: Transaction, studio: str, text: str) -> VersionView:
-    """A published version by its number or name. Raises: NotFoundError."""
-    if text.isascii() and text.isdigit() and len(text) < 18:
-        return get_version(tx, studio, int(text))
-    found = list_versions(tx, studio, VersionFilter(name=text), limit=2)
-    if len(found) != 1:
-        words = "is called" if not found else "alone is called"
-        raise NotFoundError(f"no version {words} {text!r}", "give its number; `plates versions` lists them")
-    return found[0]
-
-
-def _judges(
-    tx: Transaction, studio: str, training: TrainingDefinition, shots: Iterable[Address], faults: list[Fault]
-) -> tuple[VersionView, ...]:
-    """The approved version of each held-out shot; of several products the training's first counts."""
-    by_shot: dict[Address, VersionView] = {}
-    known = approved(tx, studio, products=training.products)
-    for version in sorted(known, key=lambda v: training.products.index(v.product), reverse=True):
-        by_shot[_address(version)] = version
-    found: list[VersionView] = []
-    for shot in sorted(set(shots)):
-        if shot in by_shot:
-            found.append(by_shot[shot])
-        else:
-            message = f"{_text(shot)} is held out and has no approved version to judge by"
-            faults.append(Fault("hold_out", message, "approve a version of it: plates approve VERSION"))
-    return tuple(found)
-
-
-def _drawn(shots: set[Address]) -> frozenset[Address]:
-    """One shot in five, at least one, by their names alone: whoever asks gets the same."""
-    order = sorted(shots, key=lambda shot: hashlib.sha256("/".join(shot).encode()).hexdigest())
-    return frozenset(order[: max(1, round(len(order) / _SHARE))] if len(order) > 1 else ())
 
 
 def _base_card(
@@ -358,18 +288,6 @@ def _base_card(
         wanted = " or ".join(training.base_families) or "the task's own weights alone"
         faults.append(Fault("base", f"{card.label} is of the family {card.family}", f"a training starts from {wanted}"))
     return card
-
-
-def _unlearned(tx: Transaction, card: CardView, shots: Iterable[Address], where: str, faults: list[Fault]) -> None:
-    """A model that learned from a held-out shot, itself or what it was made from, can't be judged by it."""
-    texts = {_text(shot) for shot in shots}
-    below: CardView | None = card
-    while below is not None:
-        learned = {str(one["shot"]) for one in below.lineage.get("versions", ())}
-        for shot in sorted(learned & texts):
-            message = f"{below.label} learned from {shot}, which is held out"
-            faults.append(Fault(where, message, "start from a model that never saw it"))
-        below = _below(tx, below)
 
 
 def _decide(
@@ -493,20 +411,3 @@ def _judged(
     below = base if adapter_base is None else _checked(inspector, adapter_base, "model", faults)
     adapter = AdapterSpec(path=card.path, sha256=card.sha256)
     return JudgedSpec(card=card.id, label=card.label, model=below, adapters={training.parameter: adapter})
-
-
-def _address(version: VersionView) -> Address:
-    return version.show, version.sequence, version.shot
-
-
-def _text(shot: Address) -> str:
-    return "/".join(part for part in shot if part)
-
-
-def _parse_address(text: str, faults: list[Fault]) -> Address | None:
-    """`show/sequence/shot` or `show/shot`."""
-    parts = text.split("/")
-    if len(parts) not in (2, 3) or not all(parts):
-        faults.append(Fault("hold_out", f"{text!r} is no shot", "write show/sequence/shot, or show/shot"))
-        return None
-    return (parts[0], parts[1] if len(parts) == 3 else "", parts[-1])

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
-from farm import cards
+from farm import cards, promotions
 from farm.api.common import identity, services
 from farm.heldout import hold_out
 from farm.learning import PreparedTraining, prepare_scoring, prepare_training
@@ -40,11 +40,11 @@ async def listing(
 
 
 @router.get("/promotions")
-async def promotions(request: Request, task: str | None = None, alias: str | None = None) -> list[dict[str, Any]]:
+async def moves(request: Request, task: str | None = None, alias: str | None = None) -> list[dict[str, Any]]:
     """Every change of what aliases stand for, newest first."""
     who = identity(request, Scope.REVIEW)
     read = services(request).dispatcher.read
-    found = await asyncio.to_thread(read, lambda turn: cards.promotions(turn.tx, who.studio, task, alias))
+    found = await asyncio.to_thread(read, lambda turn: promotions.promotions(turn.tx, who.studio, task, alias))
     return [one.as_json() for one in found]
 
 
@@ -103,7 +103,7 @@ async def rollback(body: RollbackBody, request: Request) -> dict[str, Any]:
     who = identity(request, Scope.WRANGLE)
     here = services(request)
     await asyncio.to_thread(may_promote, who, here.settings)
-    undo = partial(cards.rollback, studio=who.studio, task=body.task, alias=body.alias, by=who.name)
+    undo = partial(promotions.rollback, studio=who.studio, task=body.task, alias=body.alias, by=who.name)
     return (await here.dispatcher.write(undo)).as_json()
 
 
@@ -116,7 +116,7 @@ async def one(ref: Ref, request: Request, task: str | None = None) -> dict[str, 
     def look(turn: Any) -> dict[str, Any]:
         card = cards.find_card(turn.tx, who.studio, ref, task=task)
         scored = cards.scores(turn.tx, who.studio, card.task, model=card.id)
-        moved = [p.as_json() for p in cards.promotions(turn.tx, who.studio, card.task) if p.model == card.id]
+        moved = [p.as_json() for p in promotions.promotions(turn.tx, who.studio, card.task) if p.model == card.id]
         return {**card.as_json(), "scores": [s.as_json() for s in scored], "promotions": moved}
 
     return await asyncio.to_thread(read, look)
@@ -158,9 +158,9 @@ async def promote(ref: Ref, body: PromoteBody, request: Request, task: str | Non
     here = services(request)
     await asyncio.to_thread(may_promote, who, here.settings)
 
-    def op(turn: Any) -> cards.PromotionView:
+    def op(turn: Any) -> promotions.PromotionView:
         card = cards.find_card(turn.tx, who.studio, ref, task=task)
-        return cards.promote(turn, card, alias=body.alias, by=who.name, override=body.override)
+        return promotions.promote(turn, card, alias=body.alias, by=who.name, override=body.override)
 
     return (await here.dispatcher.write(op)).as_json()
 
@@ -171,7 +171,7 @@ async def retire(ref: Ref, body: RetireBody, request: Request, task: str | None 
     who = identity(request, Scope.WRANGLE)
 
     def op(turn: Any) -> cards.CardView:
-        return cards.retire(turn, cards.find_card(turn.tx, who.studio, ref, task=task), undo=body.undo)
+        return promotions.retire(turn, cards.find_card(turn.tx, who.studio, ref, task=task), undo=body.undo)
 
     return (await services(request).dispatcher.write(op)).as_json()
 
