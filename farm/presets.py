@@ -116,12 +116,12 @@ def save(
 
 
 def worth_keeping(take: TakeSpec, definition: TaskDefinition) -> dict[str, Any]:
-    """The parameters of a take that make its look: neither its seed nor what lies on its shot."""
+    """The parameters of a take that make its look: what was set but its seed and what lies on its shot."""
     kinds = {entry["name"]: Kind(entry["kind"]) for entry in describe(definition.parameters)["parameters"]}
     return {
         name: take.inputs[name].path if name in take.inputs else value
         for name, value in take.parameters.items()
-        if name in kinds and kinds[name] not in OF_THE_SHOT and name not in take.curves
+        if value is not None and name in kinds and kinds[name] not in OF_THE_SHOT and name not in take.curves
     }
 
 

@@ -24,6 +24,11 @@ def table(columns: list[str], rows: list[list[str]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def stars(judged: dict[str, Any]) -> str:
+    """A mean rating, and of how many."""
+    return f"{judged['rating']:.1f} ({judged['ratings']})" if judged["ratings"] else "-"
+
+
 def _age(seconds: float) -> str:
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
         if seconds >= size:
@@ -151,17 +156,32 @@ def sheet(job: int, out: Path | None) -> None:
 @click.option("--show")
 @click.option("--shot")
 @click.option("--product")
+@click.option("--approved", is_flag=True, help="Only those that somebody approved.")
+@click.option("--picked", is_flag=True, help="Only those that somebody picked.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 500))
 @_JSON
-def versions(show: str | None, shot: str | None, product: str | None, limit: int, as_json: bool) -> None:
+def versions(approved: bool, picked: bool, as_json: bool, **query: Any) -> None:
     """List published versions, newest first."""
-    found = connect().get("/v1/versions", show=show, shot=shot, product=product, limit=limit)
+    query |= {name: "true" for name, wanted in (("approved", approved), ("picked", picked)) if wanted}
+    found = connect().get("/v1/versions", **query)
     if as_json:
         click.echo(json.dumps(found))
         return
     table(
-        ["VERSION", "FRAMES", "LAYERS", "JOB", "FOLDER"],
-        [[v["name"], v["frames"], " ".join(v["layers"]), str(v["job_id"]), v["folder"]] for v in found],
+        ["VERSION", "FRAMES", "LAYERS", "RATED", "PICKED", "APPROVED", "JOB", "FOLDER"],
+        [
+            [
+                v["name"],
+                v["frames"],
+                " ".join(v["layers"]),
+                stars(v["taste"]),
+                ", ".join(v["taste"]["picked_by"]) or "-",
+                v["taste"]["approved_by"]["user"] if v["taste"]["approved_by"] else "-",
+                str(v["job_id"]),
+                v["folder"],
+            ]
+            for v in found
+        ],
     )
 
 

@@ -224,6 +224,7 @@ def request_body(definition: TaskDefinition, given: dict[str, Any]) -> dict[str,
         "pool",
         "model_sha256",
         "seed_from",
+        "preset",
     )
     body.update({name: given[name] for name in plain if given.get(name) is not None})
     body.update({name: _absolute(given[name]) for name in ("plate", "cut", "out") if given.get(name) is not None})
@@ -271,6 +272,34 @@ def _wedge(definition: TaskDefinition, texts: tuple[str, ...]) -> dict[str, list
             faults.append(Fault(f"--wedge {text}", "holds keyed values", "give them as takes over HTTP"))
             continue
         out[name] = [_absolute(value) if kind in PATH_KINDS else value for value in read]
+    if faults:
+        raise SubmissionRefused(faults)
+    return out
+
+
+def set_values(definition: TaskDefinition, texts: tuple[str, ...]) -> dict[str, Any]:
+    """Parameters that are given as NAME=VALUE, each read as its own option would read it. An empty VALUE is "not set", where that can be.
+
+    Raises: SubmissionRefused with every fault.
+    """
+    entries = {entry["name"]: entry for entry in describe(definition.parameters)["parameters"]}
+    out: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.replace("-", "_")
+        if not equals or name not in entries:
+            known = ", ".join(sorted(entries))
+            faults.append(Fault(f"--set {text}", "is not NAME=VALUE", f"names: {known}"))
+            continue
+        kind = Kind(entries[name]["kind"])
+        try:
+            unset = not value and entries[name]["optional"]
+            read = None if unset else CONTROLS[kind](entries[name]).convert(value, None, None)
+        except click.BadParameter as error:
+            faults.append(Fault(f"--set {text}", error.message, entries[name]["help"]))
+            continue
+        out[name] = _absolute(read) if kind in PATH_KINDS and read is not None else read
     if faults:
         raise SubmissionRefused(faults)
     return out

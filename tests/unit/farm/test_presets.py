@@ -145,7 +145,7 @@ def published_with(farm: QueueFarm, take: TakeSpec) -> VersionView:
 def test_what_a_path_led_to_is_kept_in_a_preset() -> None:
     take = TakeSpec(
         index=0, name="t", seed=1, inputs={"mood": InputSpec(path="/real/mood"), "mask": InputSpec(path="/real/mask.exr")},
-        parameters={"mood": "/link/mood", "mask": "/link/mask.exr", "texture": 0.2, "gone": 1},
+        parameters={"mood": "/link/mood", "mask": "/link/mask.exr", "texture": 0.2, "gone": 1, "lora": None},
     )  # fmt: skip
     assert presets.worth_keeping(take, task("style_transfer")) == {"mood": "/real/mood", "texture": 0.2}
 
