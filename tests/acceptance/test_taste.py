@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -246,6 +248,33 @@ def test_a_recall_is_refused_when_its_plate_or_a_key_is_gone(house: Served, plat
     for frame in gone.frames:
         gone.pattern.path(frame).unlink(missing_ok=True)
     assert "plate:" in plates("recall", name, code=3).err
+
+
+def test_the_page_on_taste_is_as_it_runs(
+    tmp_path: Path, plate: SmallPlate, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Every command of docs/taste.md in order, and what it prints; but for the time of day, the folder and an ellipsis."""
+    page = (Path(__file__).parents[2] / "docs" / "taste.md").read_text()
+    lines = [line for block in re.findall(r"```console\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    with served(tmp_path, show="demo") as house:
+        ann = house.token("local", "ann", Scope.SUBMIT, Scope.WRANGLE)
+        monkeypatch.setenv("PLATEWRIGHT_URL", f"http://{house.host}")
+        monkeypatch.setenv("PLATEWRIGHT_TOKEN", ann)
+        asked = plate.request(chunk_frames=4, pool="scripted", shot="s010", takes=[{}, {}])
+        house.client().post("/v1/jobs", asked)
+        worker = ScriptedWorker(house.client(), "w1", "scripted")
+        assert [worker.whole_job()["name"] for _ in range(2)] == ["demo_s010_roto_v001", "demo_s010_roto_v002"]
+        printed: list[str] = []
+        for command in (line for line in lines if line.startswith("$ plates ")):
+            monkeypatch.setattr("sys.argv", shlex.split(command[2:]))
+            main()
+            printed += [command, *capfd.readouterr().out.splitlines()]
+
+    def plain(line: str) -> str:
+        line = re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d", "TIME", line.replace(f"{tmp_path}/", "/"))
+        return re.sub(r"v004\", .*", "v004", line)
+
+    assert [plain(line) for line in printed] == [plain(line) for line in lines]
 
 
 def test_a_recalled_version_is_made_of_the_same_frames(tmp_path: Path) -> None:
