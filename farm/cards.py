@@ -21,6 +21,7 @@ from farm.store import Transaction
 from farm.tables import MODEL, PROMOTION, SCORE
 from farm.turn import Turn
 from pipeline.errors import ModelError, NotFoundError, StateError
+from pipeline.models.facts import LORA
 from pipeline.shot import check_name
 
 PRODUCTION = "production"
@@ -279,6 +280,28 @@ def scores(tx: Transaction, studio: str, task: str, *, model: object = _ANY) -> 
     if model is not _ANY:
         statement = statement.where(SCORE.c.model.is_(None) if model is None else SCORE.c.model == model)
     return tuple(_score(row) for row in tx.rows(statement.order_by(SCORE.c.id.desc()).limit(MOST_LISTED)))
+
+
+def without_card(tx: Transaction, card: CardView) -> str:
+    """What a card is held against where nothing was promoted: its base alone for a LoRA, else what comes with the task."""
+    if card.family == LORA and card.base_model is not None:
+        return f"{get_card(tx, card.studio, card.base_model).label} alone"
+    return "the task's own weights"
+
+
+def judged(tx: Transaction, card: CardView) -> list[dict[str, Any]]:
+    """A card's scores, newest first, each with what was judged `beside` it in the same job: its label, value and shots."""
+    every = scores(tx, card.studio, card.task)
+    others = {score.job: score for score in every if score.model != card.id}
+    found = []
+    for score in (score for score in every if score.model == card.id):
+        other = others.get(score.job)
+        beside = None
+        if other is not None:
+            label = without_card(tx, card) if other.model is None else get_card(tx, card.studio, other.model).label
+            beside = {"label": label, "value": other.value, "shots": other.shots}
+        found.append({**score.as_json(), "beside": beside})
+    return found
 
 
 def _score(row: Any) -> ScoreView:

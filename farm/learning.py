@@ -19,6 +19,7 @@ from farm.lessons import (
     asked_versions,
     base_of,
     check_unlearned,
+    consent_to,
     cuts_of,
     drawn,
     judges,
@@ -346,14 +347,12 @@ def _look_at(
         for version in versions
     ]
     seen = [SeenLesson.model_validate(one) for one in inspector.call("lessons", {"asked": asked})] if asked else []
-    consents = {c["about"]: c["clearances"] for c in decision.get("checks", ()) if c["clearances"]}
     found: list[LessonSpec] = []
     for version, one in zip(versions, seen, strict=True):
         if one.fault is not None:
             faults.append(Fault(one.fault.where, one.fault.message, one.fault.hint))
             continue
         assert one.plate is not None  # either it or a fault
-        consent = consents.get(version.name, [{}])
         found.append(
             LessonSpec(
                 version=version.id,
@@ -364,7 +363,7 @@ def _look_at(
                 product=version.product,
                 plate=one.plate,
                 cuts=cuts.get(version.id, ()),
-                clearance=consent[0],
+                clearance=consent_to(version, decision),
             )
         )
     return tuple(found)

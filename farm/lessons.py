@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from farm.cards import CardView, get_card
 from farm.heldout import Address
@@ -106,6 +107,15 @@ def check_unlearned(tx: Transaction, card: CardView, shots: Iterable[Address], w
             message = f"{below.label} learned from {shot}, which is held out"
             faults.append(Fault(where, message, "start from a model that never saw it"))
         below = base_of(tx, below)
+
+
+def consent_to(version: VersionView, decision: Mapping[str, Any]) -> dict[str, Any]:
+    """The newest yes to learning from a version, of those that a decision counted; nothing where it asked for none."""
+    about = f"{version.name} of {text_of(address_of(version))}"
+    for check in decision.get("checks", ()):
+        if check["rule"] == "clearance.training" and check["about"] == about and check["asks"]["kind"] == "training":
+            return dict(check["clearances"][-1])
+    return {}
 
 
 def address_of(version: VersionView) -> Address:

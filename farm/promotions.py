@@ -12,7 +12,17 @@ from typing import Any
 
 from sqlalchemy import insert, literal_column, select, update
 
-from farm.cards import PRODUCTION, CardView, get_card, in_production, label_of, promotions_of, scores, tell
+from farm.cards import (
+    PRODUCTION,
+    CardView,
+    get_card,
+    in_production,
+    label_of,
+    promotions_of,
+    scores,
+    tell,
+    without_card,
+)
 from farm.events import Draft, EventKind
 from farm.records import Record
 from farm.states import MODEL_MOVES, ModelState, check_move
@@ -64,7 +74,7 @@ def promote(turn: Turn, card: CardView, *, alias: str = PRODUCTION, by: str, ove
 
 def _evidence(tx: Transaction, card: CardView, there: CardView | None) -> dict[str, Any]:
     """The two scores that were measured alike, and what speaks against a promotion."""
-    against = "the task's own weights" if there is None else there.label
+    against = without_card(tx, card) if there is None else there.label
     again = f"measure both: plates models score {card.label}; or answer for it: --override 'WHY'"
     mine = scores(tx, card.studio, card.task, model=card.id)
     if not mine:

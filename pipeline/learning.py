@@ -22,7 +22,7 @@ from pipeline.errors import PipelineError, RunnerError, TaskError
 from pipeline.finished_shot import VersionShot
 from pipeline.jobs.spec import ModelSpec
 from pipeline.jobs.training import AdapterSpec, JudgedSpec, TrainingSpec
-from pipeline.models.checkpoints import FolderCheckpoints
+from pipeline.models.checkpoints import FolderCheckpoints, checkpoint_s
 from pipeline.models.files import check_sha256, read_header, sha256_of
 from pipeline.parameters import Parameters
 from pipeline.paths import storage_error
@@ -85,7 +85,7 @@ def run_train(
             seed=spec.seed,
             shots=shots,
             folder=folder,
-            checkpoints=FolderCheckpoints(checkpoints),
+            checkpoints=FolderCheckpoints(checkpoints, every_s=checkpoint_s()),
             report=report,
         )
         facts = dict(_told(lambda: _trainer(training).train(context, base.ref()), f"training of {definition.name}"))

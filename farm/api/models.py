@@ -115,9 +115,8 @@ async def one(ref: Ref, request: Request, task: str | None = None) -> dict[str, 
 
     def look(turn: Any) -> dict[str, Any]:
         card = cards.find_card(turn.tx, who.studio, ref, task=task)
-        scored = cards.scores(turn.tx, who.studio, card.task, model=card.id)
         moved = [p.as_json() for p in promotions.promotions(turn.tx, who.studio, card.task) if p.model == card.id]
-        return {**card.as_json(), "scores": [s.as_json() for s in scored], "promotions": moved}
+        return {**card.as_json(), "scores": cards.judged(turn.tx, card), "promotions": moved}
 
     return await asyncio.to_thread(read, look)
 

@@ -6,13 +6,14 @@ import json
 import os
 import tarfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import click
 
+from farm.cli.amounts import spent_line
 from farm.cli.connect import connect
 from farm.cli.look import table
 from farm.cli.main import EXIT_FAILED, EXIT_OK, fail
@@ -111,8 +112,12 @@ def show(model: str, task: str | None, as_json: bool) -> None:
     for one in card["lineage"].get("held_out", ()):
         click.echo(f"  held out {one['shot']}")
     for score in card["scores"]:
-        shots = "  ".join(f"{shot} {measures[score['measure']]:.4f}" for shot, measures in score["shots"].items())
-        click.echo(f"  scored {_score(score)} on {_day(score['at'])}: {shots}")
+        beside = score["beside"]
+        against = f", {beside['label']} {beside['value']:.4f}" if beside else ""
+        click.echo(f"  scored {_score(score)}{against}  ({_day(score['at'])}, job {score['job']})")
+        for shot, measures in score["shots"].items():
+            theirs = f", {beside['shots'][shot][score['measure']]:.4f}" if beside and shot in beside["shots"] else ""
+            click.echo(f"    {shot}  {measures[score['measure']]:.4f}{theirs}")
     for move in card["promotions"]:
         click.echo(f"  {move['task']}@{move['alias']} since {_day(move['at'])} by {move['by']}: {_why(move)}")
 
@@ -283,14 +288,19 @@ def _submit(path: str, body: Mapping[str, Any], options: Mapping[str, Any], as_j
     if ended["state"] != "succeeded":
         fail(f"job {ended['job']} {ended['state']}: {ended['message']}", ended["hint"], as_json=as_json)
     click.echo(json.dumps(ended) if as_json else _outcome(ended["model"]))
+    click.echo(spent_line(ended["cost"], ended["estimate"]), err=True)
     raise SystemExit(EXIT_OK)
 
 
 def _plan(reply: Mapping[str, Any]) -> str:
-    learned = f"learns from {len(reply['lessons'])} versions, " if reply["lessons"] else ""
-    judged = f"judged on {len(reply['held_out'])} held-out shots against {reply['against']}"
-    who = f"job {reply['job']}: {reply['name']} " if "job" in reply else ""
-    return f"{who}{learned}{judged}"
+    who = f"job {reply['job']}: {reply['name']}" if "job" in reply else str(reply["spec"]["name"])
+    learned = f" learns from {_count(reply['lessons'], 'version')} and" if reply["lessons"] else ""
+    judged = f"is judged on {_count(reply['held_out'], 'held-out shot')} against {reply['against']}"
+    return "\n".join([f"{who}{learned} {judged}", *(f"  held out {name}" for name in reply["held_out"])])
+
+
+def _count(things: Sized, word: str) -> str:
+    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
 
 
 def _outcome(model: Mapping[str, Any]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.errors import ModelError
 from pipeline.paths import storage_error
 
 if TYPE_CHECKING:
@@ -16,6 +18,22 @@ if TYPE_CHECKING:
 
 _KEPT = 2
 _FACTS = "platewright.facts"
+_EVERY = "PLATEWRIGHT_CHECKPOINT_S"
+
+
+def checkpoint_s() -> float:
+    """PLATEWRIGHT_CHECKPOINT_S, 30 when it isn't set: what a killed training loses at most, against what a state costs to write.
+
+    Raises: ModelError (no number from 0 up).
+    """
+    text = os.environ.get(_EVERY, "30")
+    try:
+        every = float(text)
+    except ValueError:
+        every = math.nan
+    if not 0 <= every < math.inf:
+        raise ModelError(f"{_EVERY} is {text!r}", "set it to a number of seconds from 0 up, or leave it out")
+    return every
 
 
 class FolderCheckpoints:
