@@ -43,6 +43,7 @@ from farm.settings import FarmSettings
 from farm.store import Store, Transaction
 from farm.tokens import Identity, Scope
 from farm.turn import Held, Turn
+from farm.usage import UsageBook
 from pipeline.errors import NotFoundError
 from pipeline.frames import FrameRange
 from pipeline.jobs.plan import Step
@@ -65,6 +66,7 @@ class Dispatcher:
         self._clock = clock or steady_clock()
         self._signal = Signal()
         self._assignments = Assignments(store, settings)
+        self.usage_book = UsageBook()
         # Numbers go on growing over a restart, so that a listener who comes back is never shown old news as new.
         self._hub = EventHub(first_id=int(self._clock() * 1e6))
         store.listen(self._told)

@@ -9,12 +9,15 @@ those that failed, were lost or were taken back. An attempt belongs to the time 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, Float, Integer, Select, and_, case, cast, func, literal, select
+from sqlalchemy import ColumnElement, Float, Integer, Select, and_, case, cast, func, literal, literal_column, select
 
 from farm.moves import in_states
 from farm.records import Cost, Record
@@ -28,6 +31,10 @@ from pipeline.policy import Spend, Usage
 By = Literal["job", "show", "shot", "model", "task", "user", "worker", "day", "use"]
 WAYS: tuple[By, ...] = get_args(By)
 MOST_ROWS = 1_000
+MOST_DAYS = 4_000
+"""Days that a book remembers, each way of adding up by itself."""
+SETTLED_S = 60.0
+"""So long after its end nothing can be added to a day any more."""
 DAY_S, HOUR_S = 86_400.0, 3600.0
 UNFINISHED = frozenset({JobState.WAITING, JobState.RUNNING, JobState.PAUSED})
 """Jobs that will spend more: what they were said to cost, and haven't yet, is promised."""
@@ -77,23 +84,23 @@ def usage(
     show: str | None = None,
     currency: str = "",
     limit: int = MOST_ROWS,
+    book: UsageBook | None = None,
 ) -> UsageTable:
-    """What a studio, or one show of it, has spent on attempts that began from `since` until before `until`."""
+    """What a studio, or one show of it, has spent on attempts that began from `since` until before `until`.
+
+    With a `book`, days that are over are added up once.
+    """
     asked = _Asked(studio, show, since, until, now)
-    width = len(_OF_JOB.get(by, ("key",)))
-    found: dict[tuple[Any, ...], _Sum] = {}
-    for row in tx.rows(asked.sums(by)):
-        found.setdefault(tuple(row[:width]), _Sum()).add(row)
-    frames: dict[tuple[Any, ...], int] = {}
-    for row in () if by == "worker" else tx.rows(asked.published(by)):
-        key = tuple(row[:width])
-        frames[key] = frames.get(key, 0) + row.versions * len(FrameRange.parse(row.written))
-    rows = [one.row(by, key, None if by == "worker" else frames.get(key, 0)) for key, one in found.items()]
+    found = _Part()
+    for part in [_part(tx, asked, by)] if book is None else book.parts(tx, asked, by):
+        found.join(part)
+    no_frames = by == "worker"
+    rows = [one.row(by, key, None if no_frames else found.frames.get(key, 0)) for key, one in found.sums.items()]
     rows.sort(key=lambda row: row.key if by == "day" else (-row.money, -row.machine_s, row.key))
     every = _Sum()
-    for one in found.values():
+    for one in found.sums.values():
         every.join(one)
-    total = every.row("show", ("",), None if by == "worker" else sum(frames.values()))
+    total = every.row("show", ("",), None if no_frames else sum(found.frames.values()))
     return UsageTable(by, since, until, currency, tuple(rows[:limit]), max(0, len(rows) - limit), total)
 
 
@@ -117,24 +124,17 @@ class _Sum:
     gpu_s: float = 0.0
     money: float = 0.0
     lost_s: float = 0.0
-    whole: int = 0
-    """Jobs that the database has counted: all of each is here."""
-    parts: set[int] = field(default_factory=set)
-    """Jobs of which others may have a part too."""
+    jobs: set[int] = field(default_factory=set)
 
     def add(self, row: Any) -> None:
-        """A row of the database."""
+        """A row of the database: one job's part."""
         self._more(row)
-        if hasattr(row, "jobs"):
-            self.whole += row.jobs
-        else:
-            self.parts.add(row.job)
+        self.jobs.add(row.job)
 
     def join(self, other: _Sum) -> None:
         """Another sum, of other attempts."""
         self._more(other)
-        self.whole += other.whole
-        self.parts |= other.parts
+        self.jobs |= other.jobs
 
     def _more(self, amounts: Any) -> None:
         self.machine_s += amounts.machine_s
@@ -152,7 +152,7 @@ class _Sum:
             _told(by, key),
             str(key[1]) if by == "job" else "",
             *self.amounts(),
-            jobs=self.whole + len(self.parts),
+            jobs=len(self.jobs),
             frames=frames,
         )
 
@@ -161,6 +161,78 @@ def _told(by: By, key: Sequence[Any]) -> str:
     if by == "day":
         return datetime.fromtimestamp(key[0] * DAY_S, UTC).date().isoformat()
     return "/".join(part for part in key if part) if by == "shot" else str(key[0])
+
+
+@dataclass(slots=True)
+class _Part:
+    """The sums of some time, and the frames that were published in it."""
+
+    sums: dict[tuple[Any, ...], _Sum] = field(default_factory=dict)
+    frames: dict[tuple[Any, ...], int] = field(default_factory=dict)
+
+    def join(self, other: _Part) -> None:
+        """Another time's."""
+        for key, one in other.sums.items():
+            self.sums.setdefault(key, _Sum()).join(one)
+        for key, number in other.frames.items():
+            self.frames[key] = self.frames.get(key, 0) + number
+
+
+def _part(tx: Transaction, asked: _Asked, by: By) -> _Part:
+    """What the database says of a time."""
+    found = _Part()
+    width = len(_OF_JOB.get(by, ("key",)))
+    for row in tx.rows(asked.sums(by)):
+        found.sums.setdefault(tuple(row[:width]), _Sum()).add(row)
+    for row in () if by == "worker" else tx.rows(asked.published(by)):
+        key = tuple(row[:width])
+        found.frames[key] = found.frames.get(key, 0) + row.versions * len(FrameRange.parse(row.written))
+    return found
+
+
+class UsageBook:
+    """Days that are over, added up. An attempt that has ended never changes, so neither does a day whose attempts all have."""
+
+    def __init__(self) -> None:
+        self._days: OrderedDict[tuple[str, str | None, By, int], _Part] = OrderedDict()
+        self._lock = Lock()
+
+    def parts(self, tx: Transaction, asked: _Asked, by: By) -> Iterator[_Part]:
+        """What was asked for, in parts: what is left of the first day, whole days, and the rest."""
+        since = math.floor(_oldest(tx) / DAY_S) * DAY_S if asked.since is None else asked.since
+        end = asked.now if asked.until is None else min(asked.until, asked.now)
+        first, last = math.ceil(since / DAY_S), math.floor(end / DAY_S)
+        if last <= first:
+            yield _part(tx, asked, by)
+            return
+        if since < first * DAY_S:
+            yield _part(tx, replace(asked, until=first * DAY_S), by)
+        for day in range(first, last):
+            yield self._day(tx, asked, by, day)
+        yield _part(tx, replace(asked, since=last * DAY_S), by)
+
+    def _day(self, tx: Transaction, asked: _Asked, by: By, day: int) -> _Part:
+        place = (asked.studio, asked.show, by, day)
+        with self._lock:
+            if place in self._days:
+                self._days.move_to_end(place)
+                return self._days[place]
+        over = (day + 1) * DAY_S
+        whole = replace(asked, since=day * DAY_S, until=over)
+        part = _part(tx, whole, by)
+        # What is being committed just now may have begun a moment ago.
+        if over + SETTLED_S <= asked.now and tx.first(whole.running()) is None:
+            with self._lock:
+                self._days[place] = part
+                while len(self._days) > MOST_DAYS:
+                    self._days.popitem(last=False)
+        return part
+
+
+def _oldest(tx: Transaction) -> float:
+    """When the first attempt of all began."""
+    row = tx.first(select(func.min(ATTEMPT.c.started_at).label("at")))
+    return 0.0 if row is None or row.at is None else float(row.at)
 
 
 # SQL, the same on SQLite and PostgreSQL
@@ -190,13 +262,15 @@ _OF_JOB: dict[By, tuple[ColumnElement[Any], ...]] = {
     "user": (JOB.c.user,),
     "use": (JOB.c.use,),
 }
-"""Ways that a whole job falls under: its attempts are added up first, then the jobs."""
+"""Ways that a whole job falls under."""
 _OF_ATTEMPT: dict[By, ColumnElement[Any]] = {
     "model": CHUNK.c.model,
     "worker": ATTEMPT.c.worker,
     "day": _day(ATTEMPT.c.started_at),
 }
 """Ways that part a job."""
+_JOB_OF_CHUNK = CHUNK.c.job + literal_column("0")
+"""As a sum, so that SQLite doesn't walk through all chunks there are to have their jobs in order."""
 _WITH_CHUNK = ATTEMPT.join(CHUNK, CHUNK.c.id == ATTEMPT.c.chunk)
 
 
@@ -211,24 +285,20 @@ class _Asked:
     now: float
 
     def sums(self, by: By) -> Select[Any]:
-        """The columns of `by`, the sums, and `jobs`: how many. Where `by` parts jobs, a row for each `job` instead."""
+        """A row for each value of `by` and each job in it: the columns of `by`, `job`, the sums."""
         keys = [_OF_ATTEMPT[by]] if by in _OF_ATTEMPT else []
         of_each_job = (
-            select(*(key.label("key") for key in keys), CHUNK.c.job, *_sums(self.now))
+            select(*(key.label("key") for key in keys), _JOB_OF_CHUNK.label("job"), *_sums(self.now))
             .select_from(_WITH_CHUNK)
             .where(CHUNK.c.studio == self.studio, *self._period())
-            .group_by(*keys, CHUNK.c.job)
+            .group_by(*keys, _JOB_OF_CHUNK)
         )
         if keys and self.show is None:
             return of_each_job
         part = of_each_job.subquery()
-        joined = part.join(JOB, JOB.c.id == part.c.job)
-        if keys:
-            return select(*part.c).select_from(joined).where(*self._of_show())
-        added = [func.sum(part.c[name]).label(name) for name in ("machine_s", "gpu_s", "money", "lost_s")]
-        columns = _OF_JOB[by]
-        counted = select(*columns, func.count().label("jobs"), *added).select_from(joined)
-        return counted.where(*self._of_show()).group_by(*columns)
+        columns = [part.c.key] if keys else _OF_JOB[by]
+        amounts = (part.c.job, part.c.machine_s, part.c.gpu_s, part.c.money, part.c.lost_s)
+        return select(*columns, *amounts).select_from(part.join(JOB, JOB.c.id == part.c.job)).where(*self._of_show())
 
     def published(self, by: By) -> Select[Any]:
         """The columns of `by`, the frames of versions, and how many have just these. A version belongs to when its publish began."""
@@ -251,6 +321,11 @@ class _Asked:
             .group_by(*columns, VERSION.c.frames)
         )
 
+    def running(self) -> Select[Any]:
+        """A row if any attempt of the time still runs."""
+        still = in_states(ATTEMPT.c.state, {AttemptState.RUNNING})
+        return select(ATTEMPT.c.chunk).where(still, *self._period()).limit(1)
+
     def _period(self) -> list[ColumnElement[bool]]:
         since = [] if self.since is None else [ATTEMPT.c.started_at >= self.since]
         return since if self.until is None else [*since, ATTEMPT.c.started_at < self.until]
@@ -263,13 +338,20 @@ class _Asked:
 
 
 def spent(
-    tx: Transaction, studio: str, show: str | None, *, since: float | None, now: float, currency: str = ""
+    tx: Transaction,
+    studio: str,
+    show: str | None,
+    *,
+    since: float | None,
+    now: float,
+    currency: str = "",
+    book: UsageBook | None = None,
 ) -> Usage:
     """What a show has spent since then, or the whole studio without one, and what its unfinished jobs were said to cost more.
 
     A job that nobody could estimate promises nothing. The caller adds what the job in question asks for, with `asking`.
     """
-    total = usage(tx, studio, by="show", now=now, since=since, show=show).total
+    total = usage(tx, studio, by="show", now=now, since=since, show=show, book=book).total
     promised = [0.0, 0.0, 0.0]
     for left in _left_of_unfinished(tx, studio, show, now):
         promised = [a + b for a, b in zip(promised, left, strict=True)]

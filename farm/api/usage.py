@@ -38,6 +38,7 @@ async def spent(
 ) -> dict[str, Any]:
     """What the studio's work has cost, the dearest first: attempts that began from `since` until before `until`."""
     who = identity(request, Scope.REVIEW)
+    dispatcher = services(request).dispatcher
 
     def look(turn: Turn) -> dict[str, Any]:
         found = costs.usage(
@@ -50,10 +51,11 @@ async def spent(
             show=show,
             currency=turn.settings.currency,
             limit=limit,
+            book=dispatcher.usage_book,
         )
         return found.as_json()
 
-    return await asyncio.to_thread(services(request).dispatcher.read, look)
+    return await asyncio.to_thread(dispatcher.read, look)
 
 
 @router.get("/estimates")

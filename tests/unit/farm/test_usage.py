@@ -19,7 +19,7 @@ from farm.states import FailureKind
 from farm.store import SqlStore
 from farm.tables import JOB
 from farm.tokens import Scope
-from farm.usage import SPOILT, WAYS, By, UsageTable, asking, spent, usage
+from farm.usage import SPOILT, WAYS, By, UsageBook, UsageTable, asking, spent, usage
 from integrations._shared.client import DispatcherError
 from pipeline.errors import SubmissionRefused
 from pipeline.policy import Spend
@@ -212,6 +212,65 @@ def test_days_are_utcs_and_midnight_belongs_to_the_new_one(any_farm: QueueFarm) 
     assert looked(farm, "day").total.jobs == 1
     within = looked(farm, "day", since=midnight, until=midnight + 86_399)
     assert within.total.machine_s == 0.5, "from the first moment, until before the second"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_book_of_days_says_what_the_database_says_today_and_later(seed: int) -> None:
+    chance = random.Random(seed)
+    book = UsageBook()
+    with open_farm(max_attempts=9, lease_s=1e7, machine_hour=3.6) as farm:
+        for n in range(8):
+            farm.submit("1001-1012", size=3, shot=f"sh{n % 3}")
+        for _ in range(40):
+            farm.clock.now += chance.choice([60, 3_000, 20_000, 90_000])
+            worker = chance.choice(["w1", "w2"])
+            held = farm.claim(worker)
+            if held is not None and chance.random() < 0.8:
+                farm.clock.now += chance.uniform(1, 40_000)  # over midnight now and then
+                farm.done(held, worker, result=PUBLISHED if held.step == "publish" else {})
+            by, show = chance.choice(WAYS), chance.choice([None, "show", "other"])
+            since = chance.choice([None, farm.clock.now - chance.uniform(0, 900_000)])
+            until = chance.choice([None, farm.clock.now - chance.uniform(0, 300_000)])
+            asked: dict[str, Any] = {"show": show, "since": since, "until": until}
+            with_book, without = looked(farm, by, book=book, **asked), looked(farm, by, **asked)
+            assert [(r.key, r.jobs, r.frames) for r in with_book.rows] == [
+                (r.key, r.jobs, r.frames) for r in without.rows
+            ]
+            for ours, plain in zip((*with_book.rows, with_book.total), (*without.rows, without.total), strict=True):
+                mine = ours.machine_s, ours.gpu_s, ours.money, ours.lost_s
+                assert mine == pytest.approx((plain.machine_s, plain.gpu_s, plain.money, plain.lost_s), abs=2e-3)
+
+
+def test_a_day_that_is_over_is_asked_for_once(farm: QueueFarm) -> None:
+    farm.clock.now = 1_700_006_400.0
+    farm.submit("1001-1012", size=4)
+    held = farm.take()
+    farm.clock.now += 3 * 86_400
+    book = UsageBook()
+    while_running = looked(farm, "show", book=book, since=1_700_006_400.0).total.machine_s
+    farm.clock.now += 5
+    assert looked(farm, "show", book=book).total.machine_s == while_running + 5, "it still runs: nothing is settled"
+    assert farm.done(held)
+    farm.clock.now += 60
+    assert looked(farm, "show", book=book).total.machine_s == while_running + 5
+    asked: list[str] = []
+
+    def listening(turn: Any) -> UsageTable:
+        tx = turn.tx
+        rows = tx.rows
+
+        class Heard:
+            def rows(self, statement: Any) -> Any:
+                asked.append(str(statement))
+                return rows(statement)
+
+            def first(self, statement: Any) -> Any:
+                return tx.first(statement)
+
+        return usage(Heard(), STUDIO, by="show", now=turn.now, book=book)  # type: ignore[arg-type]
+
+    farm.dispatcher.read(listening)
+    assert len(asked) == 2, "the sums and the versions of today"
 
 
 def test_the_dearest_come_first_and_the_total_knows_what_was_left_out(farm: QueueFarm) -> None:
