@@ -5,7 +5,7 @@ import { swap } from "./morph.js";
 import "./page.js";
 
 const LEAST_MS = 150;
-const KINDS = ["job", "chunk", "worker", "version", "review", "preview", "resync"];
+const KINDS = ["job", "chunk", "worker", "version", "model", "review", "preview", "resync"];
 const RETRY_MS = 1500;
 
 /** Follow `events`, an address of the stream. `part()` gives the address of the changing part, which is swapped in;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ from farm.records import VersionFilter, VersionView
 from farm.reviews import Approval, ReviewKind, Taste
 from farm.store import SqlStore
 from farm.tokens import Identity, Scope
+from farm.web.render import STATIC
 from pipeline.errors import AuthError, NotFoundError, ParameterError, StateError
 from tests.queue_kit import STUDIO, QueueFarm, database_url, open_farm
 
@@ -226,6 +229,11 @@ def test_whoever_listens_hears_of_a_review_and_of_what_it_took_back(farm: QueueF
         (one.job_id, one.id, 0),
         (one.job_id, two.id, 1),
     ]
+
+
+def test_pages_listen_to_every_kind_of_event() -> None:
+    (listed,) = re.findall(r"^const KINDS = (\[.*\]);$", (STATIC / "live.js").read_text(), re.MULTILINE)
+    assert set(json.loads(listed)) == {*EventKind}
 
 
 @settings(max_examples=30)
