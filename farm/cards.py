@@ -12,13 +12,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Select, func, insert, select
+from sqlalchemy import ColumnElement, Select, func, insert, select
 
 from farm.events import Draft, EventKind
 from farm.records import Record
-from farm.states import ModelState
+from farm.states import JobKind, ModelState
 from farm.store import Transaction
-from farm.tables import MODEL, PROMOTION, SCORE
+from farm.tables import JOB, MODEL, PROMOTION, SCORE
 from farm.turn import Turn
 from pipeline.errors import ModelError, NotFoundError, StateError
 from pipeline.models.facts import LORA
@@ -102,10 +102,9 @@ def add_card(turn: Turn, new: NewCard, *, tasks: Collection[str] = ()) -> CardVi
     check_name(new.name, "model")
     if new.name in tasks:
         raise ModelError(f"a model can't be called {new.name!r}: that is a task", "give it a name of its own")
-    mine = (MODEL.c.studio == new.studio) & (MODEL.c.task == new.task) & (MODEL.c.name == new.name)
-    same = turn.tx.first(select(MODEL.c.number).where(mine, MODEL.c.sha256 == new.sha256))
-    if same is not None:
-        raise StateError(f"these weights are {new.name}@v{same.number:03d} already", "nothing needs to be done")
+    if (same := same_card(turn.tx, new)) is not None:
+        raise StateError(f"these weights are {same.label} already", "nothing needs to be done")
+    mine = _of_name(new)
     highest = turn.tx.first(select(func.max(MODEL.c.number)).where(mine))
     row = turn.tx.first(
         insert(MODEL).returning(MODEL.c.id),
@@ -135,6 +134,16 @@ def add_card(turn: Turn, new: NewCard, *, tasks: Collection[str] = ()) -> CardVi
     return card
 
 
+def _of_name(new: NewCard) -> ColumnElement[bool]:
+    return (MODEL.c.studio == new.studio) & (MODEL.c.task == new.task) & (MODEL.c.name == new.name)
+
+
+def same_card(tx: Transaction, new: NewCard) -> CardView | None:
+    """The card of this name that these very weights have already."""
+    found = _cards(tx, new.studio, select(MODEL).where(_of_name(new), MODEL.c.sha256 == new.sha256))
+    return found[0] if found else None
+
+
 def list_cards(
     tx: Transaction, studio: str, *, task: str | None = None, name: str | None = None, retired: bool = True
 ) -> tuple[CardView, ...]:
@@ -158,9 +167,16 @@ def get_card(tx: Transaction, studio: str, card: int) -> CardView:
 
 
 def card_of_job(tx: Transaction, studio: str, job: int) -> CardView | None:
-    """The card that a training made, None before its end and for any other job."""
-    found = _cards(tx, studio, select(MODEL).where(MODEL.c.studio == studio, MODEL.c.job == job))
-    return found[0] if found else None
+    """The card that a training made, None before its end and for any other job. Where an equal training was there before,
+    it is that one's: the same weights have one card."""
+    made = select(SCORE.c.model).join(JOB, JOB.c.id == SCORE.c.job)
+    # Of a job's two scores the candidate's is kept first.
+    row = tx.first(
+        made.where(SCORE.c.job == job, JOB.c.studio == studio, JOB.c.kind == JobKind.TRAINING.value)
+        .order_by(SCORE.c.id)
+        .limit(1)
+    )
+    return None if row is None else get_card(tx, studio, row.model)
 
 
 def find_card(tx: Transaction, studio: str, text: str, *, task: str | None = None) -> CardView:

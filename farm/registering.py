@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, select
 
-from farm.cards import NewCard, ScoreView, add_card, add_score
+from farm.cards import NewCard, ScoreView, add_card, add_score, same_card
 from farm.statements import hot
 from farm.tables import JOB
 from farm.turn import Turn
@@ -17,13 +17,15 @@ _SPEC = hot(select(JOB.c.spec).where(JOB.c.id == bindparam("of_job")))
 
 
 def record_registered(turn: Turn, *, job: int, result: Mapping[str, Any]) -> None:
-    """Keep what the register step found, in the transaction that accepts it: a card never lacks its score."""
+    """Keep what the register step found, in the transaction that accepts it: a card never lacks its score. An equal training
+    that was done before has made the card already; then only the scores are new."""
     row = turn.tx.first(_SPEC, {"of_job": job})
     assert row is not None  # the chunk that was accepted is of it
     spec = TrainingSpec.model_validate_json(row.spec)
     candidate = None if spec.candidate is None else spec.candidate.card
     if result["model"] is not None:
-        candidate = add_card(turn, _card(spec, job, result["model"])).id
+        new = _card(spec, job, result["model"])
+        candidate = (same_card(turn.tx, new) or add_card(turn, new)).id
     for who, card in (("candidate", candidate), ("present", spec.present.card)):
         found = result["scores"][who]
         score = ScoreView(card, job, result["protocol"], result["measure"], found["value"], found["shots"], turn.now)
