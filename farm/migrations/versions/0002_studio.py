@@ -5,9 +5,12 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from pipeline.errors import StorageError
+
 revision = "0002"
 down_revision: str | None = "0001"
 
+_TABLES = ("preset", "review", "clearance", "held_out", "score", "promotion", "model")
 WHOLE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -144,21 +147,32 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Back to 0001."""
-    op.drop_table("preset")
-    op.drop_table("review")
-    op.drop_table("clearance")
-    op.drop_table("held_out")
-    op.drop_table("score")
-    op.drop_table("promotion")
-    op.drop_table("model")
+    """Back to 0001, which knows nothing of what a studio learned, likes, allows or trains: while there is none of it.
+
+    Raises: StorageError.
+    """
+    held = [name for name in _TABLES if _any(sa.table(name))]
+    job = sa.table("job", sa.column("kind"))
+    if _any(job, job.c.kind != "plate"):
+        held.append("jobs that train, judge or replay")
+    if held:
+        raise StorageError(
+            f"the database can't go back: it holds {', '.join(held)}", "take the copy from before the upgrade"
+        )
+    for table in _TABLES:
+        op.drop_table(table)
     op.drop_index("ix_attempt_started", "attempt")
-    with op.batch_alter_table("attempt") as attempt:
-        attempt.drop_column("rate")
-        attempt.drop_column("gpus")
-    with op.batch_alter_table("take") as take:
-        take.drop_column("preset")
-    with op.batch_alter_table("job") as job:
-        job.drop_column("estimate")
-        job.drop_column("use")
-        job.drop_column("kind")
+    # Column by column: to copy a table, SQLite would drop the old one, and with it what refers to it.
+    for table, column in (
+        ("attempt", "rate"),
+        ("attempt", "gpus"),
+        ("take", "preset"),
+        ("job", "estimate"),
+        ("job", "use"),
+        ("job", "kind"),
+    ):
+        op.drop_column(table, column)
+
+
+def _any(table: sa.TableClause, *where: sa.ColumnElement[bool]) -> bool:
+    return op.get_bind().execute(sa.select(sa.literal(1)).select_from(table).where(*where).limit(1)).first() is not None
