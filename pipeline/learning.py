@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import logging
 import math
 import os
 import time
@@ -33,6 +34,9 @@ from pipeline.tasks.training import WEIGHTS, Checkpoints, FinishedShot, TaskTrai
 STEP_REPORT = "step.json"
 SCORE_SEED = 0
 """Every model is judged with the same chance."""
+_LOGGED = 10
+"""So often the log of a training says how far it is."""
+log = logging.getLogger("platewright.training")
 Progress = Callable[[float, str], None]
 
 
@@ -46,9 +50,14 @@ class _Training:
     folder: Path
     checkpoints: Checkpoints
     report: Progress
+    _logged: int = -1
 
     def progress(self, fraction: float, note: str = "") -> None:
         self.report(fraction, note)
+        part = int(fraction * _LOGGED)
+        if note and part != self._logged:
+            self._logged = part
+            log.info("%s", note)
 
 
 @dataclass(slots=True)

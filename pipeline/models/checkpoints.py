@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
@@ -16,6 +17,7 @@ from pipeline.paths import storage_error
 if TYPE_CHECKING:
     from torch import Tensor
 
+log = logging.getLogger("platewright.training")
 _KEPT = 2
 _FACTS = "platewright.facts"
 _EVERY = "PLATEWRIGHT_CHECKPOINT_S"
@@ -57,7 +59,9 @@ class FolderCheckpoints:
             try:
                 with safe_open(path, "pt") as file:
                     facts = json.loads(file.metadata()[_FACTS])
-                    return int(path.stem), {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+                    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                    log.info("found a checkpoint of step %d", int(path.stem))
+                    return int(path.stem), tensors, facts
             except (OSError, ValueError, KeyError, TypeError, SafetensorError):
                 continue
         return None
