@@ -115,7 +115,8 @@ class ContentKeys:
         return {
             "task": [spec.task, self._definition.runner, __version__, package_of(spec.task)],
             "software": {name: used[name] for name in _MAKERS if name in used},
-            "model": [take.model.name, take.model.family, take.model.sha256, take.weights],
+            # Weights that have a digest are what they are under any name: a card's, a path's, another card's.
+            "model": [take.model.sha256 or take.model.name, take.model.family, take.weights],
             "seed": take.seed,
             "parameters": parameters,
             "windows": [take.data_window, take.display_window],

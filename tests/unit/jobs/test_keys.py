@@ -15,7 +15,7 @@ from pipeline.jobs import keys as keys_module
 from pipeline.jobs.chunks import Chunks
 from pipeline.jobs.keys import ContentKeys
 from pipeline.jobs.plan import plan
-from pipeline.jobs.spec import InputSpec, JobSpec, KeySpec, ModelSpec, PlateSpec, TakeSpec
+from pipeline.jobs.spec import InputSpec, JobSpec, KeySpec, ModelSpec, PlateSpec, ReplaySpec, TakeSpec
 from pipeline.parameters import Kind, Parameters, parameter
 from pipeline.tasks.definition import Bound, TaskDefinition
 from tests.queue_kit import job_spec
@@ -118,10 +118,33 @@ def test_no_two_ingredients_lead_to_the_same_key() -> None:
         lambda: spec_of(cut_path="/cut.otio", cut_sha256="ab", edit={"clip": "x"}, warnings=("soft",)),
         lambda: spec_of(bounds={"confidence": Bound(least=1)}), lambda: spec_of(model="in words"),
         lambda: spec_of(take_of(parameters={"matte": "/elsewhere.exr", "net": "/n.onnx"})),
+        lambda: spec_of(use="final"), lambda: spec_of(policy={"allowed": True, "checks": []}), lambda: spec_of(preset="soft"),
+        lambda: spec_of(replays=ReplaySpec(version=1, name="v", folder="/v", pattern="/v/v.####.exr", frames=FRAMES)),
     ],
 )  # fmt: skip
 def test_what_changes_no_pixel_changes_no_key(change: Callable[[], JobSpec]) -> None:
     assert changed(spec_of(), change()) == set()
+    assert changed(spec_of(), change(), LEARNING) == set()
+
+
+@pytest.mark.parametrize("definition", [PLAIN, LEARNING], ids=["plain", "learning"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"name": "villain@v007", "card": "villain@v007"},
+        {"name": "net", "path": "/inbox/net.safetensors", "card": ""},
+        {"licence": "MIT"},
+    ],
+)
+def test_the_same_weights_under_another_name_make_the_same_frames(
+    definition: TaskDefinition, other: dict[str, str]
+) -> None:
+    card = {"name": "hero@v003", "path": "/m/a.safetensors", "family": "net", "sha256": "a" * 64, "card": "hero@v003"}
+    before = spec_of(take_of(model=ModelSpec(**card)))
+    assert changed(before, spec_of(take_of(model=ModelSpec(**{**card, **other}))), definition) == set()
+    for makes_others in ({"sha256": "b" * 64}, {"family": "onnx"}):
+        after = spec_of(take_of(model=ModelSpec(**{**card, **makes_others})))
+        assert changed(before, after, definition) == EVERY
 
 
 def test_moving_the_weights_or_a_mask_changes_no_key() -> None:
