@@ -184,7 +184,10 @@ def common_options() -> list[click.Option]:
         click.Option(["--shot"], help="The shot; the clip's name if not given."),
         click.Option(["--colorspace"], help="What the plate is in, when its files don't say."),
         click.Option(["--rate"], help="Frames a second, when neither plate nor cut says: 24, 23.976, 24000/1001."),
-        click.Option(["--model"], help="Which weights: a path; the task's own default if not given."),
+        click.Option(
+            ["--model"],
+            help="One of the studio's models, or a path; if not given, what is in production, else the task's own.",
+        ),
         click.Option(["--model-sha256"], metavar="HEX", help="What the weights' SHA-256 must be."),
         click.Option(
             ["--wedge", "wedges"],
@@ -197,6 +200,11 @@ def common_options() -> list[click.Option]:
             ["--codec"],
             type=click.Choice(["zips", "zip", "piz", "none"]),
             help="Compression of the published EXR (default zips).",
+        ),
+        click.Option(
+            ["--use"],
+            type=click.Choice(["temp", "final"]),
+            help="What the result is for; the show's rules say what that needs.",
         ),
         click.Option(
             ["--chunk", "chunk_frames"], type=click.IntRange(1), help="Frames that one worker takes at a time."
@@ -225,6 +233,7 @@ def request_body(definition: TaskDefinition, given: dict[str, Any]) -> dict[str,
         "model_sha256",
         "seed_from",
         "preset",
+        "use",
     )
     body.update({name: given[name] for name in plain if given.get(name) is not None})
     body.update({name: _absolute(given[name]) for name in ("plate", "cut", "out") if given.get(name) is not None})
@@ -329,12 +338,17 @@ def _keys(texts: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _weights(text: str) -> str:
-    """A model's name as it is, the path of one absolute."""
-    return _absolute(text) if os.sep in text or Path(text).suffix else text
+    """A model's name as it is, the path of one absolute. Names may have dots: only a file's own suffix makes a path."""
+    path = Path(text)
+    return _absolute(text) if os.sep in text or path.suffix in _WEIGHTS or path.exists() else text
 
 
 def _absolute(path: str) -> str:
     return str(Path(os.path.abspath(Path(path).expanduser())))  # noqa: PTH100 - resolve() would follow links before the roots are checked
+
+
+_WEIGHTS = frozenset({".safetensors", ".onnx", ".pt", ".pth", ".ckpt", ".bin"})
+"""Suffixes of weights, those that are refused among them: a refusal should speak of the file."""
 
 
 def known_tasks() -> list[str]:
