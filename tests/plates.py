@@ -53,9 +53,9 @@ def disc(frame: int, width: int, height: int) -> np.ndarray:
     return np.clip(height * 0.28 - distance + 0.5, 0, 1).astype(np.float32)
 
 
-def picture(frame: int, width: int, height: int) -> np.ndarray:
+def picture(frame: int, width: int, height: int, seed: int = 7) -> np.ndarray:
     """(3, height, width) scene-linear half: a textured disc with a highlight of 12 over a background with negatives."""
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(seed)
     background = rng.uniform(0.02, 0.3, (3, height, width)).astype(np.float32)
     background[:, :3] = -0.01
     texture = rng.uniform(0.5, 0.9, (3, height, 4 * width)).astype(np.float32)
@@ -76,15 +76,19 @@ def write_small_plate(
     height: int = 64,
     keys: tuple[int, ...] | None = None,
     rate: int = 24,
+    seed: int = 7,
 ) -> SmallPlate:
-    """Write a plate `sh010.####.exr` of `count` frames, its key mattes (first, middle, last), and a cut with one clip."""
+    """Write a plate `sh010.####.exr` of `count` frames, its key mattes (first, middle, last), and a cut with one clip.
+
+    `seed`: of its textures.
+    """
     frames = FrameRange.span(FIRST, FIRST + count - 1)
     pattern = FramePattern(folder / "plate", "sh010.", 4, ".exr")
     pattern.folder.mkdir(parents=True, exist_ok=True)
     window = Window.of_size(width, height)
     header = {"framesPerSecond": Fraction(rate), "nuke/input/filename": "sh010", "colorInteropID": "lin_rec709_scene"}
     for frame in frames:
-        planes = dict(zip("RGB", picture(frame, width, height), strict=True))
+        planes = dict(zip("RGB", picture(frame, width, height, seed), strict=True))
         write_frame(pattern.path(frame), Frame((Part("", header, planes, window, window),)))
     chosen = keys or (frames.first, frames.frames[count // 2], frames.last)
     paths: dict[int, Path] = {}
