@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 
 from farm.folders import attempt_folder
 from farm.moves import in_states, no_job
@@ -18,6 +18,7 @@ from farm.records import (
     JobDetail,
     JobFilter,
     JobView,
+    ReplayView,
     StepView,
     TakeView,
     VersionFilter,
@@ -30,6 +31,7 @@ from farm.tables import ATTEMPT, CHUNK, JOB, STEP, TAKE, VERSION
 from farm.usage import cost_of
 from farm.workers import list_workers
 from pipeline.errors import NotFoundError
+from pipeline.jobs.plan import StepName
 
 MOST_LISTED = 500
 _JOB_COLUMNS = [column for column in JOB.columns if column.name not in ("spec", "asked", "publish_root", "estimate")]
@@ -184,6 +186,35 @@ def get_version(tx: Transaction, studio: str, version: int) -> VersionView:
     if row is None:
         raise NotFoundError(f"there is no version {version}", "`plates versions` lists them")
     return version_view(row)
+
+
+def versions_made_with(tx: Transaction, studio: str, sha256: str, *, limit: int = 50) -> tuple[VersionView, ...]:
+    """The published versions whose take loaded these weights, newest first."""
+    loaded = CHUNK.c.model.contains(f"@{sha256[:12]}", autoescape=True)
+    statement = (
+        select(VERSION)
+        .select_from(VERSION.join(CHUNK, and_(CHUNK.c.job == VERSION.c.job, CHUNK.c.take == VERSION.c.take)))
+        .where(VERSION.c.studio == studio, CHUNK.c.step == StepName.PUBLISH.value, loaded)
+        .where(in_states(VERSION.c.state, {VersionState.PUBLISHED}))
+    )
+    return tuple(version_view(row) for row in tx.rows(statement.order_by(VERSION.c.id.desc()).limit(limit)))
+
+
+def replays_of(tx: Transaction, version: VersionView, *, limit: int = 20) -> tuple[ReplayView, ...]:
+    """The newest replays of a version first."""
+    of_shot = {"studio": version.studio, "show": version.show, "sequence": version.sequence, "shot": version.shot}
+    jobs = tx.rows(
+        select(JOB.c.id, JOB.c.state, JOB.c.user, JOB.c.created_at, JOB.c.spec)
+        .where(JOB.c.kind == JobKind.REPLAY.value, *(JOB.c[name] == value for name, value in of_shot.items()))
+        .order_by(JOB.c.id.desc())
+        .limit(MOST_LISTED)
+    )
+    mine = [row for row in jobs if json.loads(row.spec)["replays"]["version"] == version.id][:limit]
+    compared = select(CHUNK.c.job, CHUNK.c.result).where(
+        CHUNK.c.job.in_([row.id for row in mine]), CHUNK.c.step == StepName.COMPARE.value
+    )
+    results = {row.job: json.loads(row.result).get("replay") for row in tx.rows(compared)} if mine else {}
+    return tuple(ReplayView(row.id, JobState(row.state), row.user, row.created_at, results.get(row.id)) for row in mine)
 
 
 def version_view(row: Any) -> VersionView:

@@ -268,6 +268,17 @@ class JobDetail(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayView(Record):
+    """One replay of a version. `result`: as its last step kept it; None before that."""
+
+    job: int
+    state: JobState
+    user: str
+    at: float
+    result: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerView(Record):
     """A worker as the dispatcher last heard of it. `state` is busy, idle, or lost."""
 

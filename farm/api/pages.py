@@ -6,29 +6,29 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.staticfiles import StaticFiles
 
+from farm.api import model_pages, usage_pages
 from farm.api.auth import COOKIE, COOKIE_LIFE_S
 from farm.api.common import Number, identity, services
 from farm.api.headers import PageHeaders
 from farm.api.jobs import preview_folder
+from farm.api.page_route import page, page_router
 from farm.records import JobFilter, JobView
 from farm.states import FINISHED_JOBS, JobState, VersionState
-from farm.tokens import Identity, Scope
+from farm.tokens import Scope
 from farm.web import views
-from farm.web.render import DOOR_POLICY, STATIC, door, render
+from farm.web.render import DOOR_POLICY, STATIC, door
 from pipeline import __version__
-from pipeline.errors import NotFoundError, PathError, PipelineError
+from pipeline.errors import NotFoundError, PathError
 from pipeline.jobs.spec import JobSpec
 from pipeline.publish.values import proxy_path
 
@@ -40,29 +40,8 @@ _PROXY_KINDS = ("beauty", "matte", "overlay")
 _LOCAL = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 
 
-class _PageRoute(APIRoute):
-    """A route whose errors are pages as well: people read them."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """See APIRoute."""
-        handle = super().get_route_handler()
-
-        async def handle_or_explain(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except PipelineError as error:
-                # Imported late: the application is made of these routes.
-                from farm.api.app import status_of
-
-                return _page(request, "error.html", status_of(error), title=error.message, hint=error.hint)
-            except RequestValidationError:
-                return _page(request, "error.html", 404, title="There is no such page", hint="Look at the address.")
-
-        return handle_or_explain
-
-
 router = APIRouter(tags=["pages"])
-_pages = APIRouter(route_class=_PageRoute, include_in_schema=False, default_response_class=HTMLResponse)
+_pages = page_router()
 
 
 def mount_static(app: FastAPI) -> None:
@@ -121,8 +100,8 @@ async def enter(request: Request, ticket: str = "", to: str = "/jobs") -> Respon
 
 
 def _closed(message: str) -> HTMLResponse:
-    page = door("The door is closed", message, "For a new link run")
-    return HTMLResponse(page, 403, headers={"Content-Security-Policy": DOOR_POLICY})
+    closed = door("The door is closed", message, "For a new link run")
+    return HTMLResponse(closed, 403, headers={"Content-Security-Policy": DOOR_POLICY})
 
 
 # What programs ask
@@ -183,7 +162,7 @@ async def jobs(
     query: list[tuple[str, str]] = [("state", str(s)) for s in state or ()]
     query += [(name, value) for name, value in {**chosen, "q": q}.items() if value]
     older = found[PAGE_JOBS - 1].id if len(found) > PAGE_JOBS else None
-    return _page(
+    return page(
         request,
         "_jobs_live.html" if part else "jobs.html",
         lines=[views.job_line(job, now=now) for job in found[:PAGE_JOBS]],
@@ -258,7 +237,7 @@ async def job(job: Number, request: Request, take: int = 0, part: bool = False) 
         }
 
     shown = await asyncio.to_thread(read)
-    return _page(request, "_job_live.html" if part else "job.html", **shown)
+    return page(request, "_job_live.html" if part else "job.html", **shown)
 
 
 @_pages.get("/versions/{version}")
@@ -279,7 +258,7 @@ async def version(version: Number, request: Request) -> HTMLResponse:
             "now": time.time(),
         }
 
-    return _page(request, "version.html", **await asyncio.to_thread(read))
+    return page(request, "version.html", **await asyncio.to_thread(read))
 
 
 @_pages.get("/workers")
@@ -287,21 +266,7 @@ async def workers(request: Request, part: bool = False) -> HTMLResponse:
     """The workers that were seen; `part` gives only what changes."""
     who = identity(request, Scope.REVIEW)
     found = await asyncio.to_thread(services(request).dispatcher.workers, who.studio)
-    return _page(request, "_workers_live.html" if part else "workers.html", workers=found, now=time.time())
-
-
-def _page(request: Request, template: str, status: int = 200, /, **values: Any) -> HTMLResponse:
-    who: Identity | None = request.scope.get("identity")
-    html = render(
-        template,
-        user=who.name if who else "",
-        studio=who.studio if who else "",
-        may_act=bool(who and (who.allows(Scope.WRANGLE) or who.allows(Scope.SUBMIT))),
-        csrf=request.scope.get("csrf", ""),
-        path=request.url.path,
-        **values,
-    )
-    return HTMLResponse(html, status)
+    return page(request, "_workers_live.html" if part else "workers.html", workers=found, now=time.time())
 
 
 def _kinds(folder: Path) -> tuple[str, ...]:
@@ -326,3 +291,5 @@ def _previews(folder: Path) -> tuple[dict[str, int], ...]:
 
 
 router.include_router(_pages)
+router.include_router(model_pages.router)
+router.include_router(usage_pages.router)

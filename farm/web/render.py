@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from farm.web import views
+from farm.web import cards, spending, views
 from pipeline import __version__
 
 HERE = Path(__file__).parent
@@ -40,6 +40,10 @@ def breakable(text: str) -> Markup:
 _ENVIRONMENT.filters["breakable"] = breakable
 _ENVIRONMENT.filters["duration"] = views.duration
 _ENVIRONMENT.filters["frames_text"] = views.frames_text
+_ENVIRONMENT.filters["hours"] = spending.hours
+_ENVIRONMENT.filters["money"] = spending.money
+_ENVIRONMENT.filters["promotion_reason"] = cards.promotion_reason
+_ENVIRONMENT.filters["accuracy_words"] = spending.accuracy_words
 _ENVIRONMENT.globals["product_version"] = __version__
 
 

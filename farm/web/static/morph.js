@@ -32,7 +32,9 @@ function morph(old, fresh) {
 
 function attributes(old, fresh) {
   for (const { name } of [...old.attributes]) {
-    if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+    // Whether something is folded out is its reader's choice.
+    const theirs = name === "open" && old instanceof HTMLDetailsElement;
+    if (!fresh.hasAttribute(name) && !theirs) old.removeAttribute(name);
   }
   for (const { name, value } of fresh.attributes) {
     if (old.getAttribute(name) !== value) old.setAttribute(name, value);

@@ -42,8 +42,8 @@ export function toast(message, hint = "", kind = "note") {
   setTimeout(() => box.remove(), kind === "bad" ? 9000 : 4000);
 }
 
-/** POST JSON to the dispatcher. Says what went wrong and answers null, or answers the reply. */
-export async function post(path, body) {
+/** POST JSON to the dispatcher: `{ok, answer}`; what went wrong has a `message` and a `hint`. */
+export async function send(path, body) {
   const headers = { "Content-Type": "application/json" };
   const csrf = document.querySelector('meta[name="csrf"]')?.content;
   if (csrf) headers["x-platewright-csrf"] = csrf;
@@ -51,12 +51,19 @@ export async function post(path, body) {
   try {
     reply = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
   } catch {
-    toast("The dispatcher can't be reached.", "Nothing was changed. Try again when the page is live.", "bad");
-    return null;
+    const hint = "Nothing was changed. Try again when the page is live.";
+    return { ok: false, answer: { message: "The dispatcher can't be reached.", hint } };
   }
   const answer = await reply.json().catch(() => ({}));
-  if (reply.ok) return answer;
-  toast(answer.message || `The dispatcher answered ${reply.status}.`, answer.hint || "", "bad");
+  if (!reply.ok && !answer.message) answer.message = `The dispatcher answered ${reply.status}.`;
+  return { ok: reply.ok, answer };
+}
+
+/** POST JSON to the dispatcher. Says what went wrong and answers null, or answers the reply. */
+export async function post(path, body) {
+  const { ok, answer } = await send(path, body);
+  if (ok) return answer;
+  toast(answer.message, answer.hint || "", "bad");
   return null;
 }
 
