@@ -15,7 +15,7 @@ from farm.settings import FarmSettings
 from farm.states import ModelState
 from farm.store import Transaction
 from farm.turn import Turn
-from farm.usage import asking, spent
+from farm.usage import UsageBook, asking, spent
 from pipeline.errors import Fault, NotFoundError, PipelineError, SubmissionRefused, fault_of
 from pipeline.jobs.spec import JobRequest, JobSpec, TakeRequest, TakeSpec
 from pipeline.models.facts import LORA
@@ -25,14 +25,21 @@ from pipeline.tasks.definition import TaskDefinition
 
 
 def usage_of(
-    turn: Turn, rules: Rules, settings: FarmSettings, *, studio: str, show: str, estimate: Mapping[str, Any] | None
+    turn: Turn,
+    rules: Rules,
+    settings: FarmSettings,
+    *,
+    studio: str,
+    show: str,
+    estimate: Mapping[str, Any] | None,
+    book: UsageBook | None = None,
 ) -> Usage | None:
     """What a show has spent in its budget's period, and what this job would add; None where no rule sets a budget."""
     if not rules.has_budget:
         return None
     since = period_start(rules.period, turn.now)
     found = asking(
-        spent(turn.tx, studio, show, since=since, now=turn.now, currency=settings.currency),
+        spent(turn.tx, studio, show, since=since, now=turn.now, currency=settings.currency, book=book),
         estimate,
     )
     priced = settings.machine_hour > 0 or settings.gpu_hour > 0 or (found.money.spent or 0) > 0
@@ -192,6 +199,7 @@ def decide_job(
     use: Use | None,
     user: str,
     estimate: Mapping[str, Any] | None,
+    book: UsageBook | None = None,
 ) -> Decision:
     """What the show's rules say of a job. Raises: SubmissionRefused (weights of another studio), RuleError (a rule file)."""
     rules = read_rules(settings.rules, spec.studio, spec.show)
@@ -208,7 +216,7 @@ def decide_job(
         models=used_models(turn.tx, spec.studio, definition, spec.takes, retired=again),
     )
     clearances = list_clearances(turn.tx, spec.studio, shows=[spec.show])
-    usage = usage_of(turn, rules, settings, studio=spec.studio, show=spec.show, estimate=estimate)
+    usage = usage_of(turn, rules, settings, studio=spec.studio, show=spec.show, estimate=estimate, book=book)
     return decide(subject, rules, clearances, usage, now=turn.now)
 
 
@@ -223,7 +231,16 @@ def admit(
     estimate: Mapping[str, Any] | None,
 ) -> JobSpec:
     """The spec with what the rules decided in its record. Raises: SubmissionRefused naming each broken rule."""
-    of = partial(decide_job, spec=spec, definition=definition, settings=settings, use=use, user=user, estimate=estimate)
+    of = partial(
+        decide_job,
+        spec=spec,
+        definition=definition,
+        settings=settings,
+        use=use,
+        user=user,
+        estimate=estimate,
+        book=dispatcher.usage_book,
+    )
     decision = dispatcher.read(of)
     if refusals := decision.refusals():
         raise SubmissionRefused(refusals)
