@@ -96,16 +96,19 @@ class Dispatcher:
         key: str | None = None,
         asked: str | None = None,
         taken_on_disk: Collection[int] = (),
+        before: Callable[[Turn], object] = lambda _: None,
     ) -> Submitted:
         """Queue a planned job and reserve its version numbers. The same key with the same `asked` is the same job.
 
         `asked` is the request as it came in (the spec without seeds, when it isn't given); `taken_on_disk` are version
-        numbers whose folders exist already.
-        Raises: StateError (the key stands for another request), TemplateError (no version number left), StorageError.
+        numbers whose folders exist already; `before` is done in the same transaction, first.
+        Raises: StateError (the key stands for another request), TemplateError (no version number left), StorageError, what
+        `before` raises.
         """
         text = submission.what_is_asked(spec) if asked is None else asked
 
         def op(turn: Turn) -> Submitted:
+            before(turn)
             job, created = submission.add_job(turn, spec, steps, work, key=key, asked=text, taken_on_disk=taken_on_disk)
             return Submitted(queries.get_job(turn.tx, spec.studio, job), created)
 

@@ -52,7 +52,7 @@ from pipeline.parameters import validate_keyed
 from pipeline.policy import Decision, Subject, TrainingVersion, UsedModel, decide_training
 from pipeline.shot import check_name
 from pipeline.tasks.definition import TaskDefinition, TrainingDefinition
-from pipeline.tasks.registry import task
+from pipeline.tasks.registry import task, tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def prepare_training(
     """
     definition, training = _training(request.task)
     parameters, faults = _parameters(training, request.parameters)
-    faults += _name_faults(request.name, request.task)
+    faults += _name_faults(request)
     chosen = dispatcher.read(lambda turn: _choose(turn, request, studio, user, definition, training, settings, faults))
     lessons = _look_at(inspector, chosen.lessons, training, chosen.cuts, faults, chosen.decision)
     judged_by = _look_at(inspector, chosen.judged_by, training, chosen.cuts, faults, {})
@@ -152,9 +152,27 @@ def prepare_scoring(
         present = in_production(turn.tx, card.studio, card.task)
         below = None if card.base_model is None else get_card(turn.tx, card.studio, card.base_model)
         own = present if present is not None and present.id != card.id else None
-        return found, cuts_of(turn.tx, card.studio, found), own, below, None if own is None else base_of(turn.tx, own)
+        decision = _decide(
+            turn,
+            card.studio,
+            settings.show,
+            user,
+            (),
+            tuple(with_bases(turn.tx, card.studio, card)),
+            definition,
+            settings,
+        )
+        faults.extend(decision.refusals())
+        return (
+            found,
+            decision.as_json(),
+            cuts_of(turn.tx, card.studio, found),
+            own,
+            below,
+            None if own is None else base_of(turn.tx, own),
+        )
 
-    judged_by, cuts, there, below, adapter_base = dispatcher.read(look)
+    judged_by, decision, cuts, there, below, adapter_base = dispatcher.read(look)
     base = _base_spec(inspector, definition, below, faults)
     candidate = _judged(inspector, definition, training, card, base, below, faults)
     present = _judged(inspector, definition, training, there, base, adapter_base, faults)
@@ -180,6 +198,7 @@ def prepare_scoring(
         models_folder=str(models_folder(root, studio=card.studio)),
         adapter=training.parameter,
         user=user,
+        policy=decision,
     )
     return PreparedTraining(spec, plan_training(spec), _work(training, spec))
 
@@ -201,14 +220,17 @@ def _parameters(training: TrainingDefinition, given: dict[str, Any]) -> tuple[di
     return ({} if parameters is None else parameters.model_dump(mode="json")), faults
 
 
-def _name_faults(name: str, of_task: str) -> list[Fault]:
-    try:
-        check_name(name, "model")
-    except PipelineError as error:
-        return [fault_of(error, "name")]
-    if name == of_task:
-        return [Fault("name", f"a model can't be called {name!r}: that is its task", "give it a name of its own")]
-    return []
+def _name_faults(request: TrainingRequest) -> list[Fault]:
+    faults: list[Fault] = []
+    for where, what, name in (("name", "model", request.name), ("show", "show", request.show)):
+        try:
+            check_name(name or "any", what)
+        except PipelineError as error:
+            faults.append(fault_of(error, where))
+    if request.name in {known.name for known in tasks()}:
+        message = f"a model can't be called {request.name!r}: that is a task"
+        faults.append(Fault("name", message, "give it a name of its own"))
+    return faults
 
 
 def _work(training: TrainingDefinition, spec: TrainingSpec) -> WorkFacts:
@@ -232,11 +254,13 @@ def _choose(
     found = asked_versions(tx, request, studio, training, faults)
     asked = {parse_address(text, faults) for text in request.hold_out} - {None}
     aside = held_out(tx, studio, request.task) | {one for one in asked if one is not None}
+    kept = aside
     if not aside and found:
         aside = drawn({address_of(version) for version in found})
     lessons = tuple(version for version in found if address_of(version) not in aside)
+    # What is drawn now was nobody's word: it is set aside, and the reply says so.
     for version in found if request.versions else ():
-        if address_of(version) in aside:
+        if address_of(version) in kept:
             message = f"{version.name} is of {text_of(address_of(version))}, which is held out: models are judged by it"
             faults.append(Fault("versions", message, "leave it out, or learn from other shots"))
     judged_by = judges(tx, studio, training, aside, faults)
@@ -251,7 +275,9 @@ def _choose(
     if base is not None:
         check_unlearned(tx, base, aside, "base", faults)
     present = in_production(tx, studio, request.task)
-    decision = _decide(turn, request, studio, user, lessons, base, definition, settings)
+    show = request.show or settings.show
+    models = _start_of(tx, studio, base, definition)
+    decision = _decide(turn, studio, show, user, lessons, models, definition, settings)
     faults += decision.refusals()
     return _Chosen(
         lessons=lessons,
@@ -291,26 +317,29 @@ def _base_card(
     return card
 
 
+def _start_of(tx: Transaction, studio: str, base: CardView | None, definition: TaskDefinition) -> tuple[UsedModel, ...]:
+    """The weights that a training begins from, as rules see them."""
+    if base is not None:
+        return tuple(with_bases(tx, studio, base))
+    if definition.default_licence:
+        return (UsedModel(name=definition.default_model, licence=definition.default_licence, shipped=True),)
+    return ()
+
+
 def _decide(
     turn: Turn,
-    request: TrainingRequest,
     studio: str,
+    show: str,
     user: str,
     lessons: Sequence[VersionView],
-    base: CardView | None,
+    models: tuple[UsedModel, ...],
     definition: TaskDefinition,
     settings: FarmSettings,
 ) -> Decision:
     """What rules and clearances say. Raises: RuleError (a rule file)."""
-    show = request.show or settings.show
     shows = {show, *(version.show for version in lessons)}
     rules = {name: read_rules(settings.rules, studio, name) for name in shows}
     clearances = list_clearances(turn.tx, studio, shows=shows)
-    models: tuple[UsedModel, ...] = ()
-    if base is not None:
-        models = tuple(with_bases(turn.tx, studio, base))
-    elif definition.default_licence:
-        models = (UsedModel(name=definition.default_model, licence=definition.default_licence, shipped=True),)
     subject = Subject(studio=studio, show=show, task=definition.name, use=None, user=user, models=models)
     versions = [
         TrainingVersion(

@@ -114,7 +114,7 @@ def consent_to(version: VersionView, decision: Mapping[str, Any]) -> dict[str, A
     about = f"{version.name} of {text_of(address_of(version))}"
     for check in decision.get("checks", ()):
         if check["rule"] == "clearance.training" and check["about"] == about and check["asks"]["kind"] == "training":
-            return dict(check["clearances"][-1])
+            return dict(check["clearances"][-1]) if check["clearances"] else {}
     return {}
 
 

@@ -215,10 +215,17 @@ async def _submit(
         steps = [{"step": step.name, "chunks": len(step.chunks)} for step in prepared.steps]
         return {"spec": spec.model_dump(mode="json"), "steps": steps, **plan}
     here = services(request)
-    if prepared.set_aside:
-        aside = partial(hold_out, studio=who.studio, task=spec.task, shots=prepared.set_aside, by=who.name)
-        await here.dispatcher.write(aside)
-    submitted = await here.dispatcher.submit(spec, prepared.steps, work=prepared.work, key=key, asked=asked)
+    aside = partial(
+        hold_out,
+        studio=who.studio,
+        task=spec.task,
+        shots=prepared.set_aside,
+        by=who.name,
+        learned={(one.show, one.sequence, one.shot) for one in spec.lessons},
+    )
+    submitted = await here.dispatcher.submit(
+        spec, prepared.steps, work=prepared.work, key=key, asked=asked, before=aside
+    )
     response.status_code = 201 if submitted.created else 200
     return {
         "job": submitted.job.id,
