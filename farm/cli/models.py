@@ -209,7 +209,8 @@ def promote(model: str, task: str | None, alias: str, override: str, as_json: bo
 def rollback(task: str, alias: str, as_json: bool) -> None:
     """Let TASK@production stand for what it stood for before."""
     moved = connect().post("/v1/models/rollback", {"task": task, "alias": alias})
-    click.echo(json.dumps(moved) if as_json else f"{task}@{alias} is {moved['label'] or 'the own weights of the task'}")
+    what = moved["label"] or "the task's own weights"
+    click.echo(json.dumps(moved) if as_json else f"{task}@{alias} is {what}")
 
 
 @models.command()
