@@ -244,12 +244,19 @@ def cards_of_digests(
     return cards, frozenset(row.sha256 for row in rows) - own.keys()
 
 
-def paths_of_cards(tx: Transaction, studio: str, texts: Collection[str]) -> set[str]:
-    """Those of some texts that are paths of this studio's cards."""
+def trained_elsewhere(tx: Transaction, studio: str, digest: str) -> bool:
+    """Whether another studio's training made these weights: they are its alone, wherever a copy lies."""
+    made = select(MODEL.c.id).where(MODEL.c.sha256 == digest, MODEL.c.studio != studio, MODEL.c.job.is_not(None))
+    return tx.first(made.limit(1)) is not None
+
+
+def paths_of_cards(tx: Transaction, studio: str, texts: Collection[str]) -> dict[str, str]:
+    """Those of some texts that are paths of this studio's cards, each with the hash that its newest card tells."""
     paths = [text for text in texts if "/" in text or "\\" in text]
     if not paths:
-        return set()
-    return {row.path for row in tx.rows(select(MODEL.c.path).where(MODEL.c.studio == studio, MODEL.c.path.in_(paths)))}
+        return {}
+    mine = select(MODEL.c.path, MODEL.c.sha256).where(MODEL.c.studio == studio, MODEL.c.path.in_(paths))
+    return {row.path: row.sha256 for row in tx.rows(mine.order_by(MODEL.c.id))}
 
 
 def promotions_of(studio: str, task: str | None, alias: str | None) -> Select[Any]:

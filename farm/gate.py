@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -50,12 +50,12 @@ def usage_of(
 class Chosen:
     """The studio's models that a request names, and the request with their paths in place of their names."""
 
-    def __init__(self, request: JobRequest, cards: Mapping[str, CardView], trusted: Collection[str]) -> None:
+    def __init__(self, request: JobRequest, cards: Mapping[str, CardView], trusted: Mapping[str, str]) -> None:
         self.request = request
         self.cards = cards
         """Model as the request's takes name it now → its card."""
         self.trusted = trusted
-        """Paths that the registry vouches for, wherever they lie."""
+        """Paths that the registry vouches for, wherever they lie → the hash of what must lie there."""
 
     def payload(self) -> dict[str, Any]:
         """For the child that looks at the files."""
@@ -64,7 +64,7 @@ class Chosen:
                 name: {"label": c.label, "path": c.path, "sha256": c.sha256, "licence": c.licence}
                 for name, c in self.cards.items()
             },
-            "trusted": sorted(self.trusted),
+            "trusted": dict(self.trusted),
         }
 
 
@@ -79,7 +79,7 @@ def choose_models(
     try:
         takes = request.asked_takes()
     except SubmissionRefused:
-        return Chosen(request, {}, ())  # told again with all other faults
+        return Chosen(request, {}, {})  # told again with all other faults
     return dispatcher.read(lambda turn: _chosen(turn.tx, studio, definition, request, takes, retired))
 
 
@@ -93,7 +93,7 @@ def _chosen(
 ) -> Chosen:
     faults: dict[Fault, None] = {}
     cards: dict[str, CardView] = {}
-    trusted: set[str] = set()
+    trusted: dict[str, str] = {}
     takes: list[TakeRequest] = []
     for take in asked:
         try:
@@ -103,10 +103,11 @@ def _chosen(
             continue
         if card is not None and card.family == LORA:
             base = _base_of(tx, studio, card, faults)
-            if base is None or definition.training is None:
+            beside = _parameter_of(definition, card, take, faults)
+            if base is None or not beside:
                 continue
-            trusted.add(card.path)
-            take = take.model_copy(update={"parameters": {**take.parameters, definition.training.parameter: card.path}})
+            trusted[card.path] = card.sha256
+            take = take.model_copy(update={"parameters": {**take.parameters, beside: card.path}})
             card = base
         if card is not None:
             cards[card.label] = card
@@ -114,9 +115,8 @@ def _chosen(
         takes.append(take)
     if faults:
         raise SubmissionRefused(list(faults))
-    trusted |= paths_of_cards(
-        tx, studio, [text for take in asked for text in take.parameters.values() if isinstance(text, str)]
-    )
+    given = [text for take in asked for text in take.parameters.values() if isinstance(text, str)]
+    trusted = {**paths_of_cards(tx, studio, given), **trusted}
     if not cards:
         return Chosen(request, {}, trusted)
     changed = request.model_copy(update={"takes": tuple(takes), "wedge": {}, "parameters": {}})
@@ -143,6 +143,20 @@ def _base_of(tx: Transaction, studio: str, card: CardView, faults: dict[Fault, N
     return get_card(tx, studio, card.base_model)
 
 
+def _parameter_of(definition: TaskDefinition, card: CardView, take: TakeRequest, faults: dict[Fault, None]) -> str:
+    """The parameter that takes a LoRA; empty with a fault where there is none, or it is given already."""
+    name = "" if definition.training is None else definition.training.parameter
+    if not name:
+        faults[Fault("model", f"{card.label} is a LoRA, and {definition.label} takes none", "name another model")] = (
+            None
+        )
+    elif take.parameters.get(name) not in (None, "", card.path):
+        message = f"{card.label} goes where the parameter {name} is given already"
+        faults[Fault("model", message, f"leave {name} out, or name the base of {card.label} as the model")] = None
+        return ""
+    return name
+
+
 def used_models(
     tx: Transaction, studio: str, definition: TaskDefinition, takes: Iterable[TakeSpec], *, retired: bool = False
 ) -> tuple[UsedModel, ...]:
@@ -160,7 +174,9 @@ def used_models(
                 shipped = UsedModel(name=definition.default_model, licence=definition.default_licence, shipped=True)
                 found[shipped] = None
         elif digest in elsewhere:
-            faults.append(Fault("model", f"the weights of {name} are not this studio's", "name a model of your own"))
+            # Not a word of whose they are: to this studio they are weights that nobody answers for.
+            hint = f"add them: plates models add {definition.name} NAME PATH --licence …"
+            faults.append(Fault("model", f"the weights of {name} have no card here", hint))
         elif digest not in own:
             found[UsedModel(name=name, sha256=digest)] = None
         else:

@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from farm.cards import CardView, NewCard, add_card, find_card
+from farm.cards import CardView, NewCard, add_card, find_card, trained_elsewhere
 from farm.dispatcher import Dispatcher
 from farm.inspector import Inspector
 from farm.rules import read_rules
@@ -20,7 +20,7 @@ from pipeline.errors import Fault, PipelineError, SubmissionRefused, fault_of
 from pipeline.models.facts import CONTROLNET, LORA
 from pipeline.tasks.registry import task, tasks
 
-_BLOCK = 1 << 20
+_ABSENT = "check the path, and that this machine sees it"
 
 
 def add_model(
@@ -76,7 +76,15 @@ def add_model(
         note=body.note,
         created_by=user,
     )
-    return lambda turn: add_card(turn, new, tasks=[known.name for known in tasks()])
+
+    def keep(turn: Turn) -> CardView:
+        if trained_elsewhere(turn.tx, studio, new.sha256):
+            # As if nothing lay there: another studio's own weights aren't there for this one.
+            fault = Fault("path", f"there are no weights at {found['path']}", _ABSENT)
+            raise SubmissionRefused([fault])
+        return add_card(turn, new, tasks=[known.name for known in tasks()])
+
+    return keep
 
 
 def may_promote(who: Identity, settings: FarmSettings) -> None:

@@ -50,7 +50,7 @@ from pipeline.media.audio import envelope
 from pipeline.media.image import read_image
 from pipeline.media.inspect import KeyInspection, inspect_key, inspect_plate
 from pipeline.media.sequence import find_sequence
-from pipeline.models.files import refuse_pickle, sha256_of
+from pipeline.models.files import check_sha256, refuse_pickle
 from pipeline.models.inspect import inspect_model
 from pipeline.parameters import PATH_KINDS, Kind, Parameters, describe, validate_keyed
 from pipeline.paths import allowed_path, check_output
@@ -67,12 +67,12 @@ _MATTE_SHARE = 1.25
 
 class KnownModels(BaseModel):
     """The studio's own models that a request names, looked up before: name → card. `trusted`: paths that its registry vouches
-    for, wherever they lie."""
+    for, wherever they lie → the hash of what must lie there."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: dict[str, KnownModel] = Field(default_factory=dict)
-    trusted: frozenset[str] = frozenset()
+    trusted: dict[str, str] = Field(default_factory=dict)
 
 
 class KnownModel(BaseModel):
@@ -296,7 +296,9 @@ class _Intake:
             if kind is Kind.MODEL:
                 if path.is_file():
                     refuse_pickle(path)
-                return InputSpec(path=str(path), digests={path.name: sha256_of(path)})
+                return InputSpec(
+                    path=str(path), digests={path.name: check_sha256(path, self.known.trusted.get(value, ""))}
+                )
             files = {p.name: p for p in picture_files(path)} if kind is Kind.REFERENCE else files_of(path, frames)
             if kind in (Kind.MASK, Kind.PLATE) and (lacking := frames_lacking(path, frames)):
                 raise ParameterError(f"{path} lacks the frames {lacking}", "give one file for each frame, or a still")
