@@ -340,7 +340,10 @@ class _Intake:
         asked = self.request.model_sha256
         if asked and asked != card.sha256:
             raise ModelError(f"{card.label} has the sha256 {card.sha256[:12]}…, asked for is {asked[:12]}…", "name one")
-        found = inspect_model(Path(card.path), families=self.definition.families, sha256=card.sha256)
+        try:
+            found = inspect_model(Path(card.path), families=self.definition.families, sha256=card.sha256)
+        except PipelineError as error:
+            raise ModelError(f"{card.label}: {error.message}", error.hint) from error
         return ModelSpec(
             name=card.label,
             path=str(found.path),
