@@ -1,13 +1,11 @@
-"""The pages that people look at: jobs, one job, one version, workers; and how a browser comes in."""
+"""The tables of jobs and workers, and how a browser comes in. The other pages have modules of their own."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
@@ -16,27 +14,22 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.staticfiles import StaticFiles
 
-from farm.api import model_pages, usage_pages
+from farm.api import job_pages, model_pages, usage_pages
 from farm.api.auth import COOKIE, COOKIE_LIFE_S
 from farm.api.common import Number, identity, services
 from farm.api.headers import PageHeaders
-from farm.api.jobs import preview_folder
 from farm.api.page_route import page, page_router
 from farm.records import JobFilter, JobView
-from farm.states import FINISHED_JOBS, JobState, VersionState
+from farm.states import JobState
 from farm.tokens import Scope
 from farm.web import views
 from farm.web.render import DOOR_POLICY, STATIC, door
 from pipeline import __version__
-from pipeline.errors import NotFoundError, PathError
-from pipeline.jobs.spec import JobSpec
-from pipeline.publish.values import proxy_path
+from pipeline.errors import PathError
 
 PAGE_JOBS = 100
 SEARCHED_JOBS = 1_000
 """A search looks through so many of the newest jobs."""
-MOST_PREVIEWS = 400
-_PROXY_KINDS = ("beauty", "matte", "overlay")
 _LOCAL = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 
 
@@ -200,67 +193,6 @@ def _state_chips(query: list[tuple[str, str]], counts: Mapping[str, int]) -> lis
     return chips
 
 
-@_pages.get("/jobs/{job}")
-async def job(job: Number, request: Request, take: int = 0, part: bool = False) -> HTMLResponse:
-    """One job; `part` gives only what changes."""
-    who = identity(request, Scope.REVIEW)
-    here = services(request)
-
-    def read() -> dict[str, Any]:
-        detail = here.dispatcher.job(who.studio, job)
-        if take not in {t.take for t in detail.takes}:
-            raise NotFoundError(f"job {job} has no take {take}")
-        spec = here.dispatcher.spec(who.studio, job)
-        now = time.time()
-        version = views.published(detail.job, take)
-        attempts = views.attempt_lines(detail, now=now)
-        previews = () if version is not None else _previews(preview_folder(spec.publish_root, who.studio, job, take))
-        return {
-            "detail": detail,
-            "line": views.job_line(detail.job, now=now),
-            "take": detail.takes[take],
-            "steps": views.step_lines(detail, take),
-            "strip": views.strip(detail, take),
-            "why": here.dispatcher.why_waiting(who.studio, job),
-            "over": detail.job.state in FINISHED_JOBS,
-            "attempts": attempts,
-            "shown": views.shown_attempt(attempts),
-            "plate": views.plate_facts(spec),
-            "parameters": views.parameter_facts(detail.job.task, detail.takes[take]),
-            "warnings": spec.warnings,
-            "previews": previews,
-            "sheet": any(v.state is VersionState.PUBLISHED for v in detail.job.versions),
-            "version": version,
-            "reserved": next((v for v in detail.job.versions if v.take == take), None),
-            "viewer": None if version is None else views.viewer(version, spec, _kinds(Path(version.folder))),
-            "now": now,
-        }
-
-    shown = await asyncio.to_thread(read)
-    return page(request, "_job_live.html" if part else "job.html", **shown)
-
-
-@_pages.get("/versions/{version}")
-async def version(version: Number, request: Request) -> HTMLResponse:
-    """One published version."""
-    who = identity(request, Scope.REVIEW)
-    here = services(request)
-
-    def read() -> dict[str, Any]:
-        found = here.dispatcher.version(who.studio, version)
-        spec: JobSpec = here.dispatcher.spec(who.studio, found.job_id)
-        return {
-            "version": found,
-            "viewer": views.viewer(found, spec, _kinds(Path(found.folder))),
-            "facts": views.report_facts(found),
-            "plate": views.plate_facts(spec),
-            "warnings": [str(w) for w in found.report.get("warnings", ())],
-            "now": time.time(),
-        }
-
-    return page(request, "version.html", **await asyncio.to_thread(read))
-
-
 @_pages.get("/workers")
 async def workers(request: Request, part: bool = False) -> HTMLResponse:
     """The workers that were seen; `part` gives only what changes."""
@@ -269,27 +201,7 @@ async def workers(request: Request, part: bool = False) -> HTMLResponse:
     return page(request, "_workers_live.html" if part else "workers.html", workers=found, now=time.time())
 
 
-def _kinds(folder: Path) -> tuple[str, ...]:
-    """The kinds of proxies that a version has."""
-    return tuple(kind for kind in _PROXY_KINDS if proxy_path(folder, kind, 0).parent.is_dir())
-
-
-def _previews(folder: Path) -> tuple[dict[str, int], ...]:
-    """Frames that have an early picture, rising; `stamp` changes with the picture, `newest` marks the last that came."""
-    found: list[dict[str, int]] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                stem, dot, suffix = entry.name.rpartition(".")
-                if dot and suffix == "jpg" and re.fullmatch(r"-?\d+", stem):
-                    found.append({"frame": int(stem), "stamp": entry.stat().st_mtime_ns // 1_000_000})
-    except OSError:
-        return ()
-    newest = sorted(found, key=lambda p: (p["stamp"], p["frame"]))[-MOST_PREVIEWS:]
-    last = newest[-1]["frame"] if newest else None
-    return tuple({**p, "newest": int(p["frame"] == last)} for p in sorted(newest, key=lambda p: p["frame"]))
-
-
 router.include_router(_pages)
+router.include_router(job_pages.router)
 router.include_router(model_pages.router)
 router.include_router(usage_pages.router)

@@ -84,11 +84,12 @@ def cost_facts(cost: Cost, estimate: Mapping[str, Any] | None, error: float | No
     if cost.lost_s:
         facts.append(Fact("Came to nothing", hours(cost.lost_s)))
     if estimate is None:
-        return (*facts, Fact("Estimate", "none: no work like it was done before"))
-    most = "at most " if estimate.get("upper") else ""
-    said = f"{most}{hours(estimate['machine_s'])} ({hours(estimate['low'])} to {hours(estimate['high'])})"
+        return (*facts, Fact("Estimate", "none: nothing to go by"))
+    said = f"{hours(estimate['machine_s'])} ({hours(estimate['low'])} to {hours(estimate['high'])})"
     if estimate.get("money"):
         said += f", {money(estimate['money'], str(estimate.get('currency', '')))}"
+    if estimate.get("upper"):
+        said += "; less where earlier work can be taken over"
     facts.append(Fact("Estimate", said))
     if error is not None:
         facts.append(Fact("Off by", f"{100 * error:+.0f} %"))

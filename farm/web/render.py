@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from farm.web import cards, spending, views
+from farm.web import cards, spending, trainings, views
 from pipeline import __version__
 
 HERE = Path(__file__).parent
@@ -44,6 +44,7 @@ _ENVIRONMENT.filters["hours"] = spending.hours
 _ENVIRONMENT.filters["money"] = spending.money
 _ENVIRONMENT.filters["promotion_reason"] = cards.promotion_reason
 _ENVIRONMENT.filters["accuracy_words"] = spending.accuracy_words
+_ENVIRONMENT.globals["badges"] = trainings.KIND_WORDS
 _ENVIRONMENT.globals["product_version"] = __version__
 
 

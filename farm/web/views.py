@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from farm.records import AttemptView, ChunkView, JobDetail, JobView, StepView, TakeView, VersionView
-from farm.states import AttemptState, ChunkState, JobState, VersionState
+from farm.states import AttemptState, ChunkState, JobKind, JobState, VersionState
 from pipeline.errors import PipelineError, TaskError
 from pipeline.frames import FrameRange
 from pipeline.jobs.plan import StepName
@@ -70,7 +70,9 @@ def job_line(job: JobView, *, now: float) -> JobLine:
     version = job.versions[0] if job.versions else None
     return JobLine(
         job=job,
-        where=" / ".join(part for part in (job.show, job.sequence, job.shot) if part),
+        where=job.name
+        if job.kind in (JobKind.TRAINING, JobKind.SCORING)
+        else " / ".join(part for part in (job.show, job.sequence, job.shot) if part),
         version="" if version is None else f"v{version.number:03d}",
         percent=_percent(complete),
         done=done,
@@ -210,26 +212,35 @@ class Fact:
 
 def parameter_facts(task_name: str, take: TakeView) -> tuple[Fact, ...]:
     """A take's parameters under the labels of its task's form; by their bare names when the task isn't installed here."""
+    return given_parameters(task_name, take.parameters, take.seed)
+
+
+def given_parameters(task_name: str, parameters: Mapping[str, Any], seed: int) -> tuple[Fact, ...]:
+    """Parameters under the labels of a task's form, with the seed that was drawn where they name none."""
     try:
         entries = {e["name"]: e for e in describe(task(task_name).parameters)["parameters"]}
     except TaskError:
         entries = {}
     out: list[Fact] = []
-    for name, value in take.parameters.items():
+    for name, value in parameters.items():
         entry = entries.get(name, {})
-        shown = take.seed if entry.get("kind") == "seed" and value is None else value
-        text = f"{_plain(shown)} {entry.get('unit', '')}".strip()
+        shown = seed if entry.get("kind") == "seed" and value is None else value
+        text = _plain(shown)
+        text = text if text == NOTHING else f"{text} {entry.get('unit', '')}".strip()
         changed = "default" in entry and entry["default"] != value
         out.append(Fact(str(entry.get("label", name)), text, changed))
     if not any(entry.get("kind") == "seed" for entry in entries.values()):
-        out.append(Fact("Seed", str(take.seed)))
+        out.append(Fact("Seed", str(seed)))
     return tuple(out)
+
+
+NOTHING = "–"
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return "–" if value is None else str(value)
+    return NOTHING if value is None or value in ((), [], {}, "") else str(value)
 
 
 def plate_facts(spec: JobSpec) -> tuple[Fact, ...]:
@@ -247,7 +258,9 @@ def plate_facts(spec: JobSpec) -> tuple[Fact, ...]:
         Fact("Objects", ", ".join(spec.objects()) if len(spec.objects()) > 1 else ""),
         Fact("Cut", spec.cut_path or ""),
         Fact("Clip", str((spec.edit or {}).get("clip", ""))),
-        Fact("Model", spec.model),
+        Fact(
+            "Model", ", ".join(dict.fromkeys(take.model.card for take in spec.takes if take.model.card)) or spec.model
+        ),
         Fact("Codec", spec.codec),
         Fact("Pool", spec.pool),
     ]

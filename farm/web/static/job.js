@@ -4,6 +4,7 @@ import { follow } from "./live.js";
 import { Log } from "./log.js";
 import { post, toast } from "./page.js";
 import { Strip } from "./strip.js";
+import { judge } from "./taste.js";
 import { findViewers } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
@@ -15,7 +16,8 @@ let selection = { frames: [], text: "", cells: [] };
 let opened = /^#log-(\d+-\d+)$/.exec(location.hash)?.[1] ?? "";
 let pinned = null;
 
-const strip = new Strip($("strip"), { pointed: tell, selected: choose });
+// A training does no frames: its page has no strip.
+const strip = $("strip") && new Strip($("strip"), { pointed: tell, selected: choose });
 const log = new Log(job, $("log"), $("log-head"), { follow: $("follow"), onlyErrors: $("only-errors") });
 
 const readSoon = follow({
@@ -28,7 +30,7 @@ const readSoon = follow({
 });
 
 function draw() {
-  strip.update(JSON.parse($("job-head").dataset.strip));
+  strip?.update(JSON.parse($("job-head").dataset.strip));
   findViewers();
   drawAttempts();
   if (pinned !== null) showPreview(pinned);
@@ -67,9 +69,9 @@ function choose(chosen) {
   $("clear-frames").disabled = !some;
 }
 
-$("clear-frames").addEventListener("click", () => strip.clear());
+$("clear-frames")?.addEventListener("click", () => strip.clear());
 for (const name of ["retry", "skip"]) {
-  $(`${name}-frames`).addEventListener("click", async () => {
+  $(`${name}-frames`)?.addEventListener("click", async () => {
     const said = selection.text;
     if (await post(`/v1/jobs/${job}/${name}`, { frames: said })) {
       toast(name === "retry" ? `${said} is done again.` : `${said} is left out.`);
@@ -86,13 +88,15 @@ const SAID = { pause: "Paused.", resume: "Resumed.", retry: "What failed is trie
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button");
   if (!button) return;
-  const { act, step, frame, attempt } = button.dataset;
+  const { act, step, frame, attempt, piece, pieceAct } = button.dataset;
   if (act) {
     if (act === "cancel" && !(await sure())) return;
     if (await post(`/v1/jobs/${job}/${act}`, {})) {
       toast(SAID[act]);
       readSoon();
     }
+  } else if (piece) {
+    if (await post(`/v1/jobs/${job}/${pieceAct}`, { chunk: Number(piece) })) readSoon();
   } else if (step) setPriority(Number($("priority").value) + Number(step));
   else if (attempt) open(`${button.dataset.chunk}-${attempt}`);
   else if (frame && button.closest("#thumbs")) {
@@ -153,4 +157,5 @@ function drawAttempts() {
   log.show({ chunk: Number(chosen.dataset.chunk), attempt: Number(chosen.dataset.attempt), live: chosen.dataset.live === "yes", title });
 }
 
+judge({ said: readSoon, at: () => document.querySelector(".candidates .here [data-pick]")?.dataset.pick });
 draw();
