@@ -76,7 +76,7 @@ class RotoTrainer:
             "seed": training.seed,
             "loss": round(learner.mean_loss(), 5),
             "read_s": round(read_s, 1),
-            "train_s": round(time.perf_counter() - began - read_s, 1),
+            "learn_s": round(time.perf_counter() - began - read_s, 1),
         }
 
     def score(self, scoring: ScoringContext, model: ModelRef) -> Mapping[str, float]:
