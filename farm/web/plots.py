@@ -54,8 +54,10 @@ def of_values(values: Sequence[float], *, from_zero: bool = False) -> Axis:
         spread = abs(high) * 0.1 or 1.0
         low, high = (low if from_zero else low - spread), high + spread
     step = _round_step((high - low) / 4)
-    low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    # Rounded: 95 steps of 0.01 are a little more than 0.95 otherwise.
+    low = round(math.floor(low / step + 1e-9) * step, digits + 1)
+    high = round(math.ceil(high / step - 1e-9) * step, digits + 1)
     count = round((high - low) / step)
     marks = [low + i * step for i in range(count + 1)]
     ticks = tuple(Tick(_place(mark, low, high, True), f"{mark:.{digits}f}") for mark in marks)
