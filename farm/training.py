@@ -7,7 +7,6 @@ from typing import Any
 
 from farm.folders import checkpoints_folder
 from farm.wire import Assignment
-from pipeline.errors import RunnerError
 from pipeline.jobs.training import TrainingSpec
 from pipeline.learning import run_register, run_score, run_train
 from pipeline.plate_shot import Reporter
@@ -25,6 +24,4 @@ def do_training_step(assignment: Assignment, spec: TrainingSpec, report: Reporte
     if assignment.step == "score":
         return run_score(spec, definition, assignment.index, folder=folder, trained=trained, report=report.progress)
     scored = [Path(i.folder) for i in assignment.inputs if i.step == "score"]
-    if not scored:
-        raise RunnerError("every score was skipped: the model can't be judged", "retry them, or cancel the job")
     return run_register(spec, definition, scored=scored, trained=trained)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from pipeline.jobs.training import AdapterSpec, JudgedSpec, TrainingSpec
 from pipeline.models.checkpoints import FolderCheckpoints, checkpoint_s
 from pipeline.models.files import check_sha256, read_header, sha256_of
 from pipeline.parameters import Parameters
-from pipeline.paths import storage_error
+from pipeline.paths import disk_fault, storage_error
 from pipeline.tasks.contract import Cancelled
 from pipeline.tasks.definition import TaskDefinition, TrainingDefinition
 from pipeline.tasks.training import WEIGHTS, Checkpoints, FinishedShot, TaskTrainer
@@ -97,7 +98,8 @@ def run_train(
             checkpoints=FolderCheckpoints(checkpoints, every_s=checkpoint_s()),
             report=report,
         )
-        facts = dict(_told(lambda: _trainer(training).train(context, base.ref()), f"training of {definition.name}"))
+        train = partial(_trainer(training).train, context, base.ref())
+        facts = dict(_told(train, f"training of {definition.name}", folder))
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise RunnerError(f"the trainer of {definition.name} left no {WEIGHTS}", "see the log; a trainer must write it")
@@ -139,10 +141,8 @@ def run_score(
                 report=report,
                 part=(place / len(judged), 1 / len(judged)),
             )
-            found[who] = _measures(
-                training,
-                _told(lambda c=context, w=weights: _trainer(training).score(c, w.ref()), f"score of {finished.name}"),  # type: ignore[misc]  # the defaults bind the loop's own
-            )
+            score = partial(_trainer(training).score, context, weights.ref())
+            found[who] = _measures(training, _told(score, f"score of {finished.name}", inner))
     answer = {"shot": lesson.address, "scores": found, "seconds": round(time.monotonic() - started, 3)}
     (folder / STEP_REPORT).write_text(json.dumps(answer, sort_keys=True))
     return answer
@@ -158,6 +158,10 @@ def run_register(
     Raises: StorageError, ModelError, RunnerError (a step's folder is broken).
     """
     training = training_of(definition)
+    if len(scored) != len(spec.held_out):
+        # The protocol names every held-out shot: a mean over fewer would say more than was measured.
+        message = f"{len(scored)} of {len(spec.held_out)} held-out shots have a score"
+        raise RunnerError(message, "retry the scores that are missing, or cancel the job")
     shots: dict[str, dict[str, dict[str, float]]] = {"candidate": {}, "present": {}}
     for folder in scored:
         facts = _facts(folder)
@@ -266,11 +270,14 @@ def _finite(facts: Mapping[str, object], what: str) -> None:
             )
 
 
-def _told(call: Callable[[], Mapping[str, Any]], what: str) -> Mapping[str, Any]:
-    """Call into a trainer; whatever it raises becomes a RunnerError that names the place."""
+def _told(call: Callable[[], Mapping[str, Any]], what: str, folder: Path) -> Mapping[str, Any]:
+    """Call into a trainer; whatever it raises becomes a RunnerError that names the place. A disk's fault isn't the trainer's:
+    it becomes a StorageError, which counts as no try."""
     try:
         return call()
     except (PipelineError, Cancelled, MemoryError):
         raise
     except Exception as error:
+        if (fault := disk_fault(error)) is not None:
+            raise storage_error(fault, folder / WEIGHTS) from error
         raise RunnerError(f"{what} failed: {type(error).__name__}: {error}", "the log has the traceback") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -69,6 +70,21 @@ def check_output(root: Path, *, needed_bytes: int) -> None:
             f"the output {root} has {free / 1e9:.1f} GB free, this job needs about {needed_bytes / 1e9:.1f} GB",
             "free some space or choose another --out",
         )
+
+
+_OF_THE_DISK = frozenset(_WORDS) - {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM}
+_IN_WORDS = re.compile(r"\(os error (\d+)\)")
+"""How libraries written in Rust, such as safetensors, tell of an OSError that they met: as text alone."""
+
+
+def disk_fault(error: BaseException) -> OSError | None:
+    """The OSError that an exception is, or tells of, where the disk is to blame: it is full, gone or broken. Else None."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := _IN_WORDS.search(str(error))):
+        number = int(found[1])
+    if number not in _OF_THE_DISK:
+        return None
+    return error if isinstance(error, OSError) else OSError(number, os.strerror(number))
 
 
 def storage_error(error: OSError, path: Path | str) -> StorageError:

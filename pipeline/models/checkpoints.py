@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -11,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ModelError
-from pipeline.paths import storage_error
+from pipeline.errors import RunnerError
+from pipeline.paths import disk_fault, storage_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +27,7 @@ _EVERY = "PLATEWRIGHT_CHECKPOINT_S"
 def checkpoint_s() -> float:
     """PLATEWRIGHT_CHECKPOINT_S, 30 when it isn't set: what a killed training loses at most, against what a state costs to write.
 
-    Raises: ModelError (no number from 0 up).
+    Raises: RunnerError (no number from 0 up): another worker may do it.
     """
     text = os.environ.get(_EVERY, "30")
     try:
@@ -34,7 +35,7 @@ def checkpoint_s() -> float:
     except ValueError:
         every = math.nan
     if not 0 <= every < math.inf:
-        raise ModelError(f"{_EVERY} is {text!r}", "set it to a number of seconds from 0 up, or leave it out")
+        raise RunnerError(f"{_EVERY} is {text!r}", "set it to a number of seconds from 0 up, or leave it out")
     return every
 
 
@@ -55,7 +56,7 @@ class FolderCheckpoints:
         """See Checkpoints.newest. A state that can't be read counts as none: the one before it is taken."""
         from safetensors import SafetensorError, safe_open
 
-        for path in sorted(self._folder.glob("*.safetensors"), reverse=True):
+        for path in self._states():
             try:
                 with safe_open(path, "pt") as file:
                     facts = json.loads(file.metadata()[_FACTS])
@@ -66,12 +67,17 @@ class FolderCheckpoints:
                 continue
         return None
 
+    def _states(self) -> list[Path]:
+        """The newest first. Files of other names are nobody's state."""
+        return sorted((p for p in self._folder.glob("*.safetensors") if p.stem.isdecimal()), reverse=True)
+
     def due(self) -> bool:
         """See Checkpoints.due."""
         return self._clock() - self._kept_at >= self._every_s
 
     def keep(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
         """See Checkpoints.keep."""
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         path = self._folder / f"{step:09d}.safetensors"
@@ -82,8 +88,11 @@ class FolderCheckpoints:
                 {n: t.detach().contiguous() for n, t in tensors.items()}, part, metadata={_FACTS: json.dumps(facts)}
             )
             part.replace(path)
-            for old in sorted(self._folder.glob("*.safetensors"))[:-_KEPT]:
+            for old in self._states()[_KEPT:]:
                 old.unlink(missing_ok=True)
-        except OSError as error:
-            raise storage_error(error, path) from error
+        except (OSError, SafetensorError) as error:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            fault = disk_fault(error) or error
+            raise storage_error(fault if isinstance(fault, OSError) else OSError(str(error)), path) from error
         self._kept_at = self._clock()
