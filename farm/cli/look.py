@@ -59,7 +59,7 @@ def jobs(state: tuple[str, ...], show: str | None, user: str | None, limit: int,
                 f"{j['progress'] * 100:.0f}%",
                 j["task"],
                 "/".join(p for p in (j["show"], j["sequence"], j["shot"]) if p),
-                j["versions"][0]["name"].rsplit("_", 1)[-1] if j["versions"] else "-",
+                _makes(j),
                 str(j["priority"]),
                 j["user"] or "-",
                 _age(now - j["created_at"]),
@@ -68,6 +68,13 @@ def jobs(state: tuple[str, ...], show: str | None, user: str | None, limit: int,
             for j in found
         ],
     )
+
+
+def _makes(job: dict[str, Any]) -> str:
+    """What comes of a job: its first version's number, or the model that it teaches or judges."""
+    if job["kind"] in ("training", "scoring"):
+        return str(job["name"]).partition(" model ")[2]
+    return str(job["versions"][0]["name"]).rsplit("_", 1)[-1] if job["versions"] else "-"
 
 
 @click.command()

@@ -28,7 +28,7 @@ def asked(plate: SmallPlate, shot: str, *, keys: tuple[int, ...] = (), **more: A
     """A request for a roto of a shot; with `keys` only those frames count as painted."""
     request = {**plate.request(), "show": "demo", "sequence": "sq1", "shot": shot, **more}
     if keys:
-        request["keys"] = [key for key in request["keys"] if key["frame"] in keys]  # type: ignore[attr-defined]
+        request["keys"] = [key for key in request["keys"] if key["frame"] in keys]
     return request
 
 

@@ -298,6 +298,7 @@ def test_a_rule_file_with_a_typo(studio: Studio, refused: Ask) -> None:
 
 def test_a_replay_whose_inputs_are_gone(studio: Studio, refused: Ask) -> None:
     version = studio.client.get("/v1/versions", name=named("sh010"))[0]
+    replay: tuple[str, dict[str, Any], list[str]]
     replay = (f"/v1/versions/{version['id']}/replay", {}, ["replay", version["name"]])
     for path in (studio.plates["sh010"].pattern.path(1004), studio.plates["sh010"].keys[1002]):
         aside = path.with_suffix(".aside")
