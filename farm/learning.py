@@ -20,10 +20,10 @@ from farm.lessons import (
     base_of,
     check_unlearned,
     consent_to,
-    cuts_of,
     drawn,
     judges,
     parse_address,
+    specs_of,
     text_of,
 )
 from farm.records import VersionView, WorkFacts
@@ -36,7 +36,7 @@ from farm.submitting import publish_root_of
 from farm.turn import Turn
 from pipeline.errors import Fault, PipelineError, SubmissionRefused, fault_of
 from pipeline.jobs.plan import Step
-from pipeline.jobs.spec import ModelSpec
+from pipeline.jobs.spec import JobSpec, ModelSpec
 from pipeline.jobs.training import (
     AdapterSpec,
     AskedLesson,
@@ -76,8 +76,8 @@ class _Chosen:
     present: CardView | None
     adapter_base: CardView | None
     decision: dict[str, Any]
-    cuts: Mapping[int, tuple[int, ...]]
-    """Version → first frames of other shots inside it."""
+    made_by: Mapping[int, JobSpec]
+    """Version → the job that made it."""
 
 
 def prepare_training(
@@ -98,8 +98,8 @@ def prepare_training(
     parameters, faults = _parameters(training, request.parameters)
     faults += _name_faults(request)
     chosen = dispatcher.read(lambda turn: _choose(turn, request, studio, user, definition, training, settings, faults))
-    lessons = _look_at(inspector, chosen.lessons, training, chosen.cuts, faults, chosen.decision)
-    judged_by = _look_at(inspector, chosen.judged_by, training, chosen.cuts, faults, {})
+    lessons = _look_at(inspector, chosen.lessons, training, chosen.made_by, faults, chosen.decision)
+    judged_by = _look_at(inspector, chosen.judged_by, training, chosen.made_by, faults, {})
     base = _base_spec(inspector, definition, chosen.base, faults)
     present = _judged(inspector, definition, training, chosen.present, base, chosen.adapter_base, faults)
     if faults:
@@ -166,17 +166,17 @@ def prepare_scoring(
         return (
             found,
             decision.as_json(),
-            cuts_of(turn.tx, card.studio, found),
+            specs_of(turn.tx, card.studio, found),
             own,
             below,
             None if own is None else base_of(turn.tx, own),
         )
 
-    judged_by, decision, cuts, there, below, adapter_base = dispatcher.read(look)
+    judged_by, decision, made_by, there, below, adapter_base = dispatcher.read(look)
     base = _base_spec(inspector, definition, below, faults)
     candidate = _judged(inspector, definition, training, card, base, below, faults)
     present = _judged(inspector, definition, training, there, base, adapter_base, faults)
-    lessons = _look_at(inspector, judged_by, training, cuts, faults, {})
+    lessons = _look_at(inspector, judged_by, training, made_by, faults, {})
     if faults:
         raise SubmissionRefused(list(dict.fromkeys(faults)))
     root = publish_root_of(None, card.studio, settings)
@@ -287,7 +287,7 @@ def _choose(
         present=present,
         adapter_base=None if present is None else base_of(tx, present),
         decision=decision.as_json(),
-        cuts=cuts_of(tx, studio, (*lessons, *judged_by)),
+        made_by=specs_of(tx, studio, (*lessons, *judged_by)),
     )
 
 
@@ -362,7 +362,7 @@ def _look_at(
     inspector: Inspector,
     versions: Sequence[VersionView],
     training: TrainingDefinition,
-    cuts: Mapping[int, tuple[int, ...]],
+    made_by: Mapping[int, JobSpec],
     faults: list[Fault],
     decision: Mapping[str, Any],
 ) -> tuple[LessonSpec, ...]:
@@ -372,6 +372,7 @@ def _look_at(
             pattern=str(version_value(version).pattern),
             frames=version.frames,
             layer=training.layer,
+            **_picture_of(version, training, made_by),
         ).model_dump(mode="json")
         for version in versions
     ]
@@ -391,11 +392,20 @@ def _look_at(
                 shot=version.shot,
                 product=version.product,
                 plate=one.plate,
-                cuts=cuts.get(version.id, ()),
+                picture=one.picture,
+                cuts=made_by[version.id].cuts if version.id in made_by else (),
                 clearance=consent_to(version, decision),
             )
         )
     return tuple(found)
+
+
+def _picture_of(version: VersionView, training: TrainingDefinition, made_by: Mapping[int, JobSpec]) -> dict[str, Any]:
+    """Where the plate's picture is had from, for a version whose own may be another: a matte's is cut out by its answer."""
+    if not training.layer or version.product == training.products[0] or version.id not in made_by:
+        return {}
+    spec = made_by[version.id]
+    return {"source": spec.plate, "hashes": spec.input_hashes}
 
 
 def _base_spec(

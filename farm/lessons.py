@@ -21,10 +21,10 @@ _SHARE = 5
 """Of so many shots one is set aside, where nobody says which."""
 
 
-def cuts_of(tx: Transaction, studio: str, versions: Iterable[VersionView]) -> dict[int, tuple[int, ...]]:
-    """Version → first frames of other shots inside it, as its job knew them."""
+def specs_of(tx: Transaction, studio: str, versions: Iterable[VersionView]) -> dict[int, JobSpec]:
+    """Version → the job that made it: its plate, and the first frames of other shots inside it."""
     specs = {version.id: read_spec(spec_text(tx, studio, version.job_id)) for version in versions}
-    return {version: spec.cuts for version, spec in specs.items() if isinstance(spec, JobSpec)}
+    return {version: spec for version, spec in specs.items() if isinstance(spec, JobSpec)}
 
 
 def base_of(tx: Transaction, card: CardView) -> CardView | None:

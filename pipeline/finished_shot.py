@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.errors import PlateError
 from pipeline.frames import FrameRange
-from pipeline.jobs.spec import JobSpec, TakeSpec
+from pipeline.jobs.spec import JobSpec, PlateSpec, TakeSpec
 from pipeline.jobs.training import LessonSpec
 from pipeline.media.exr import Frame
 from pipeline.media.image import read_image
@@ -59,10 +59,11 @@ class VersionShot:
         self._definition = definition
         self._studio = studio
         self._plate = lesson.plate.plate()
+        self._picture = lesson.picture or lesson.plate
         self.name = f"{lesson.address} {lesson.name}"
         self.frames: Sequence[int] = self._plate.frames.frames
         self.cuts: Sequence[int] = lesson.cuts
-        self._last: tuple[int, Frame] | None = None
+        self._last: dict[str, tuple[int, Frame]] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -71,12 +72,12 @@ class VersionShot:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._last = None
+        self._last.clear()
         self._stack.close()
 
     def linear(self, frame: int) -> Array:
         """See FinishedShot.linear."""
-        return self._frame(frame).rgb()
+        return self._frame(self._picture, frame).rgb()
 
     def display(self, frame: int, height: int | None = None) -> Array:
         """See FinishedShot.display."""
@@ -85,7 +86,7 @@ class VersionShot:
 
     def layer(self, name: str, frame: int) -> Array | None:
         """See FinishedShot.layer."""
-        for part in self._frame(frame).parts:
+        for part in self._frame(self._lesson.plate, frame).parts:
             mine = [n for n in part.channels if n.rpartition(".")[0] == name]
             for channel in (f"{name}.A", *(mine if len(mine) == 1 else ())):
                 if channel in part.channels and part.data_window == self._plate.data_window:
@@ -110,7 +111,7 @@ class VersionShot:
             show=self._lesson.show,
             sequence=self._lesson.sequence,
             shot=self._lesson.shot,
-            plate=self._lesson.plate,
+            plate=self._picture,
             frames=str(FrameRange.of(todo)),
             cuts=self._lesson.cuts,
             takes=(take,),
@@ -131,11 +132,12 @@ class VersionShot:
         shot.parameters = parameters
         return self._stack.enter_context(shot)
 
-    def _frame(self, frame: int) -> Frame:
+    def _frame(self, of: PlateSpec, frame: int) -> Frame:
         """A whole frame; the last one is kept, since its picture and its layers are asked for one after the other."""
-        if self._last is None or self._last[0] != frame:
-            if frame not in self._plate.frames:
-                raise PlateError(f"{self.name} has no frame {frame}", f"it has {self._plate.frames}")
-            path = self._plate.pattern.path(frame)
-            self._last = frame, read_image(path, colorspace=self._lesson.plate.source_colorspace)
-        return self._last[1]
+        if frame not in self._plate.frames:
+            raise PlateError(f"{self.name} has no frame {frame}", f"it has {self._plate.frames}")
+        known = self._last.get(of.pattern)
+        if known is None or known[0] != frame:
+            known = frame, read_image(of.plate().pattern.path(frame), colorspace=of.source_colorspace)
+            self._last[of.pattern] = known
+        return known[1]

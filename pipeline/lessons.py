@@ -47,10 +47,25 @@ def _look(one: AskedLesson) -> SeenLesson:
         if one.layer and one.layer not in {layer.name for layer in plate.layers}:
             has = ", ".join(layer.name for layer in plate.layers)
             raise PlateError(f"{one.name} has no layer {one.layer}, only {has}", "learn from versions that have it")
-        spec = PlateSpec.of(plate, found.source_colorspace)
-        return SeenLesson(plate=spec.model_copy(update={"frames": str(frames)}))
+        spec = PlateSpec.of(plate, found.source_colorspace).model_copy(update={"frames": str(frames)})
+        return SeenLesson(plate=spec, picture=None if one.source is None else _picture(one, one.source, spec, places))
     except PipelineError as error:
         return SeenLesson(fault=FaultText(where=f"version {one.name}", message=error.message, hint=error.hint))
+
+
+def _picture(one: AskedLesson, source: PlateSpec, version: PlateSpec, places: set[int]) -> PlateSpec:
+    """The plate that a version was made of, found to be there and still what it was. Raises: PlateError."""
+    hint = "bring the plate back as it was, or leave the version out"
+    _, available = find_sequence(source.pattern)
+    if lacking := FrameRange.parse(version.frames) - available:
+        raise PlateError(f"{source.pattern}, which {one.name} was made of, lacks the frames {lacking}", hint)
+    found = inspect_plate(source.pattern, frames=FrameRange.of(places), colorspace=source.source_colorspace or None)
+    changed = [frame for frame, digest in found.hashes.items() if one.hashes.get(frame, digest) != digest]
+    if found.plate is None or found.faults or changed:
+        raise PlateError(f"{source.pattern}, which {one.name} was made of, was changed since", hint)
+    if (source.data_window, source.display_window) != (version.data_window, version.display_window):
+        raise PlateError(f"{one.name} has other windows than {source.pattern}, which it was made of", "leave it out")
+    return source.model_copy(update={"frames": version.frames})
 
 
 def look_at_model(

@@ -73,6 +73,8 @@ class LessonSpec(_Text):
     product: str
     plate: PlateSpec
     """The version's own frames: picture and what was delivered."""
+    picture: PlateSpec | None = None
+    """The plate that the version was made of, where the version's own picture may be another; else None."""
     cuts: tuple[int, ...] = ()
     clearance: dict[str, Any] = Field(default_factory=dict)
 
@@ -83,18 +85,24 @@ class LessonSpec(_Text):
 
 
 class AskedLesson(_Text):
-    """A version that is to be looked at. `layer`: what every frame must have; empty asks for the picture alone."""
+    """A version that is to be looked at. `layer`: what every frame must have; empty asks for the picture alone.
+
+    `source`: the plate that it was made of, where the picture is to be had from there; `hashes`: its frames' when it was.
+    """
 
     name: str
     pattern: str
     frames: str
     layer: str
+    source: PlateSpec | None = None
+    hashes: dict[int, str] = Field(default_factory=dict)
 
 
 class SeenLesson(_Text):
-    """What was found of it: its plate, or what is wrong."""
+    """What was found of it: its plate, and that which it was made of where that was asked for; or what is wrong."""
 
     plate: PlateSpec | None = None
+    picture: PlateSpec | None = None
     fault: FaultText | None = None
 
 

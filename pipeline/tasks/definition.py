@@ -55,7 +55,8 @@ class TrainingDefinition:
     """What a person can set for a training: its form is drawn like the task's own. Those whose names begin with `score_` say
     how models are judged: scores are compared only where they are equal."""
     products: tuple[str, ...]
-    """Products whose versions can be learned from."""
+    """Products whose versions can be learned from. Where a `layer` is learned, the picture of the first is the plate's; that of
+    the others is taken from the plate that they were made of."""
     makes: str
     """Family of the weights that come out, as `pipeline.models.facts` names them."""
     measure: str

@@ -25,8 +25,10 @@ from farm.settings import FarmSettings
 from farm.store import SqlStore
 from farm.tokens import Identity, Scope
 from pipeline.errors import Fault, SubmissionRefused
+from pipeline.jobs.spec import PlateSpec
 from pipeline.jobs.training import ScoringRequest, TrainingRequest
 from pipeline.media.exr import Frame, Part, write_frame
+from pipeline.media.inspect import inspect_plate
 from pipeline.plate import FramePattern, Window
 from tests.plates import disc, picture
 from tests.queue_kit import STUDIO, QueueFarm, database_url, job_spec, job_steps
@@ -247,6 +249,26 @@ def submit_prepared(farm: QueueFarm, prepared: PreparedTraining) -> None:
         learned={(one.show, one.sequence, one.shot) for one in spec.lessons},
     )  # fmt: skip
     farm.run(farm.dispatcher.submit(spec, prepared.steps, work=prepared.work, before=before))
+
+
+def test_a_matte_is_learned_from_with_the_picture_of_its_plate_and_a_roto_with_its_own(
+    farm: QueueFarm, place: FarmSettings, inspector: Inspector, tmp_path: Path
+) -> None:
+    source = finished(farm, place, "sh000", approved=False)
+    found = inspect_plate(f"{source.folder}/{source.name}.####.exr", frames=None, colorspace=None)
+    assert found.plate is not None
+    plate = PlateSpec.of(found.plate, found.source_colorspace)
+    finished(farm, place, "sh010")
+    made = {"product": "matte", "plate": plate, "input_hashes": dict(found.hashes)}
+    finished(farm, place, "sh020", **made)
+    finished(farm, place, "sh030")
+    spec = asked(farm, place, inspector, hold_out=["show/sq01/sh030"]).spec
+    own, matte = spec.lessons
+    assert own.picture is None
+    assert matte.picture is not None and matte.picture.pattern == plate.pattern
+    (Path(source.folder) / f"{source.name}.1001.exr").unlink()
+    (fault,) = refusal(farm, place, inspector, hold_out=["show/sq01/sh030"])
+    assert "which show_sq01_sh020_matte_v001 was made of, lacks the frames 1001" in fault
 
 
 # What is refused
