@@ -224,8 +224,8 @@ def budget_lines(show: str, rules: Rules, usage: Usage | None) -> tuple[BudgetLi
                 show=show,
                 what=name.replace("_", " "),
                 most=f"{most:g} {unit}".strip(),
-                spent=f"{spent:.3g} {unit}".strip() if known else "not known: no price is set",
-                committed=f"{committed:.3g} {unit}".strip() if committed else "",
+                spent=_amount(name, spent, unit) if known else "not known: no price is set",
+                committed=_amount(name, committed, unit) if committed else "",
                 spent_bar=min(100.0, percent(spent, most) if most > 0 else 100.0),
                 committed_bar=min(100.0, percent(committed, most)),
                 over=known and spent + committed >= most,
@@ -234,6 +234,10 @@ def budget_lines(show: str, rules: Rules, usage: Usage | None) -> tuple[BudgetLi
             )
         )
     return tuple(found)
+
+
+def _amount(name: str, amount: float, unit: str) -> str:
+    return money(amount, unit) if name == "money" else hours(3600 * amount)
 
 
 def accuracy_words(one: Accuracy) -> str:

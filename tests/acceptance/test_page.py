@@ -48,7 +48,7 @@ class House:
     def job(self, **more: Any) -> tuple[int, ScriptedWorker]:
         """A job of 12 frames in three chunks, in a pool of its own, and a worker for it alone."""
         pool = f"pool{next(_pools)}"
-        request = self.plate.request(chunk_frames=4, pool=pool, shot=pool, user="ann", **more)
+        request = self.plate.request(**{"chunk_frames": 4, "pool": pool, "shot": pool, "user": "ann", **more})
         return self.farm.submit(request)["job"], ScriptedWorker(self.farm.client(), f"worker-{pool}", pool)
 
     def ticket(self, to: str) -> str:

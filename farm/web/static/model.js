@@ -32,6 +32,11 @@ document.addEventListener("click", async (event) => {
   if (button.id === "take-up" && (await post(`/v1/models/${model}/retire`, { undo: true }))) said("It is a candidate again.")();
 });
 
+$("override").addEventListener("input", () => {
+  const own = $("override").value.trim() !== "";
+  $("promote").querySelector("[data-send]").textContent = own ? "Promote all the same" : "Promote";
+});
+
 document.addEventListener("keydown", (event) => {
   if (busy(event) || event.shiftKey) return;
   const name = { p: "promote", s: "score" }[event.key];
