@@ -185,6 +185,8 @@ def find_card(tx: Transaction, studio: str, text: str, *, task: str | None = Non
 
     Raises: NotFoundError (none of this studio, or several), StateError (the alias stands for the task's own weights).
     """
+    if "\x00" in text:
+        raise _no_model(text)  # no name holds one, and PostgreSQL can't even be asked
     if text.isascii() and text.isdigit() and len(text) < 18:
         return get_card(tx, studio, int(text))
     mine = select(MODEL).where(MODEL.c.studio == studio)
@@ -198,8 +200,8 @@ def find_card(tx: Transaction, studio: str, text: str, *, task: str | None = Non
     if found := _LABEL.fullmatch(text):
         named = mine.where(MODEL.c.name == found["name"], MODEL.c.number == int(found["number"]))
         return _only(_cards(tx, studio, named), text)
-    name, _, alias = text.partition("@")
-    if alias:
+    name, at, alias = text.partition("@")
+    if at:
         if task is not None and name != task:
             raise _no_model(text)
         return _promoted(tx, studio, name, alias)

@@ -66,7 +66,8 @@ def _version(tx: Transaction, studio: str, text: str) -> VersionView:
     """A published version by its number or name. Raises: NotFoundError."""
     if text.isascii() and text.isdigit() and len(text) < 18:
         return get_version(tx, studio, int(text))
-    found = list_versions(tx, studio, VersionFilter(name=text), limit=2)
+    # PostgreSQL can't be asked for a NUL.
+    found = () if "\x00" in text else list_versions(tx, studio, VersionFilter(name=text), limit=2)
     if len(found) != 1:
         words = "is called" if not found else "alone is called"
         raise NotFoundError(f"no version {words} {text!r}", "give its number; `plates versions` lists them")
