@@ -22,7 +22,7 @@ from tests.plates import SmallPlate, write_small_plate
 
 pytestmark = pytest.mark.slow
 SHOTS = ("sh010", "sh020", "sh030")
-QUICK = {"iterations": 40, "lines": 64, "rank": 8, "learning_rate": 0.01, "frames_a_shot": 3, "score_frames": 2}
+QUICK = {"iterations": 24, "lines": 64, "rank": 8, "learning_rate": 0.01, "frames_a_shot": 3, "score_frames": 2}
 DRAWN = {"prompt": "a picture in the studio's look", "steps": 2, "model_lines": 64, "seed": 4}
 
 
