@@ -19,7 +19,6 @@ from farm.lessons import (
     asked_versions,
     base_of,
     check_unlearned,
-    consent_to,
     drawn,
     judges,
     parse_address,
@@ -27,23 +26,18 @@ from farm.lessons import (
     text_of,
 )
 from farm.records import VersionView, WorkFacts
-from farm.reservations import version_value
 from farm.rules import read_rules
 from farm.settings import FarmSettings
 from farm.states import ModelState
 from farm.store import Transaction
 from farm.submitting import publish_root_of
+from farm.training_files import TrainingFiles
 from farm.turn import Turn
 from pipeline.errors import Fault, PipelineError, SubmissionRefused, fault_of
 from pipeline.jobs.plan import Step
-from pipeline.jobs.spec import JobSpec, ModelSpec
+from pipeline.jobs.spec import JobSpec
 from pipeline.jobs.training import (
-    AdapterSpec,
-    AskedLesson,
-    JudgedSpec,
-    LessonSpec,
     ScoringRequest,
-    SeenLesson,
     TrainingRequest,
     TrainingSpec,
     plan_training,
@@ -98,10 +92,11 @@ def prepare_training(
     parameters, faults = _parameters(training, request.parameters)
     faults += _name_faults(request)
     chosen = dispatcher.read(lambda turn: _choose(turn, request, studio, user, definition, training, settings, faults))
-    lessons = _look_at(inspector, chosen.lessons, training, chosen.made_by, faults, chosen.decision)
-    judged_by = _look_at(inspector, chosen.judged_by, training, chosen.made_by, faults, {})
-    base = _base_spec(inspector, definition, chosen.base, faults)
-    present = _judged(inspector, definition, training, chosen.present, base, chosen.adapter_base, faults)
+    files = TrainingFiles(inspector, definition, training, faults)
+    lessons = files.lessons(chosen.lessons, chosen.made_by, chosen.decision)
+    judged_by = files.lessons(chosen.judged_by, chosen.made_by, {})
+    base = files.base(chosen.base)
+    present = files.judged(chosen.present, base, chosen.adapter_base)
     if faults:
         raise SubmissionRefused(list(dict.fromkeys(faults)))
     spec = TrainingSpec(
@@ -173,10 +168,11 @@ def prepare_scoring(
         )
 
     judged_by, decision, made_by, there, below, adapter_base = dispatcher.read(look)
-    base = _base_spec(inspector, definition, below, faults)
-    candidate = _judged(inspector, definition, training, card, base, below, faults)
-    present = _judged(inspector, definition, training, there, base, adapter_base, faults)
-    lessons = _look_at(inspector, judged_by, training, made_by, faults, {})
+    files = TrainingFiles(inspector, definition, training, faults)
+    base = files.base(below)
+    candidate = files.judged(card, base, below)
+    present = files.judged(there, base, adapter_base)
+    lessons = files.lessons(judged_by, made_by, {})
     if faults:
         raise SubmissionRefused(list(dict.fromkeys(faults)))
     root = publish_root_of(None, card.studio, settings)
@@ -353,99 +349,3 @@ def _decide(
     ]
     usage = usage_of(turn, rules[show], settings, studio=studio, show=show, estimate=None)
     return decide_training(subject, versions, rules, usage, now=turn.now)
-
-
-# What lies on disk
-
-
-def _look_at(
-    inspector: Inspector,
-    versions: Sequence[VersionView],
-    training: TrainingDefinition,
-    made_by: Mapping[int, JobSpec],
-    faults: list[Fault],
-    decision: Mapping[str, Any],
-) -> tuple[LessonSpec, ...]:
-    asked = [
-        AskedLesson(
-            name=version.name,
-            pattern=str(version_value(version).pattern),
-            frames=version.frames,
-            layer=training.layer,
-            **_picture_of(version, training, made_by),
-        ).model_dump(mode="json")
-        for version in versions
-    ]
-    seen = [SeenLesson.model_validate(one) for one in inspector.call("lessons", {"asked": asked})] if asked else []
-    found: list[LessonSpec] = []
-    for version, one in zip(versions, seen, strict=True):
-        if one.fault is not None:
-            faults.append(Fault(one.fault.where, one.fault.message, one.fault.hint))
-            continue
-        assert one.plate is not None  # either it or a fault
-        found.append(
-            LessonSpec(
-                version=version.id,
-                name=version.name,
-                show=version.show,
-                sequence=version.sequence,
-                shot=version.shot,
-                product=version.product,
-                plate=one.plate,
-                picture=one.picture,
-                cuts=made_by[version.id].cuts if version.id in made_by else (),
-                clearance=consent_to(version, decision),
-            )
-        )
-    return tuple(found)
-
-
-def _picture_of(version: VersionView, training: TrainingDefinition, made_by: Mapping[int, JobSpec]) -> dict[str, Any]:
-    """Where the plate's picture is had from, for a version whose own may be another: a matte's is cut out by its answer."""
-    if not training.layer or version.product == training.products[0] or version.id not in made_by:
-        return {}
-    spec = made_by[version.id]
-    return {"source": spec.plate, "hashes": spec.input_hashes}
-
-
-def _base_spec(
-    inspector: Inspector, definition: TaskDefinition, base: CardView | None, faults: list[Fault]
-) -> ModelSpec:
-    if base is None:
-        return ModelSpec(name=definition.default_model, licence=definition.default_licence)
-    return _checked(inspector, base, "base", faults)
-
-
-def _checked(inspector: Inspector, card: CardView, where: str, faults: list[Fault]) -> ModelSpec:
-    """A card's weights, found to be those that the card was made of."""
-    try:
-        inspector.call("check_model", {"path": card.path, "sha256": card.sha256})
-    except PipelineError as error:
-        faults.append(Fault(where, f"{card.label}: {error.message}", error.hint))
-    return ModelSpec(
-        name=card.label, path=card.path, family=card.family, sha256=card.sha256, card=card.label, licence=card.licence
-    )
-
-
-def _judged(
-    inspector: Inspector,
-    definition: TaskDefinition,
-    training: TrainingDefinition,
-    card: CardView | None,
-    base: ModelSpec,
-    adapter_base: CardView | None,
-    faults: list[Fault],
-) -> JudgedSpec:
-    """A card as it is judged; without one the task's own weights, or for an adapter its base alone."""
-    if card is None:
-        own = ModelSpec(name=definition.default_model, licence=definition.default_licence)
-        return JudgedSpec(label=base.card or definition.default_model, model=base if training.parameter else own)
-    if training.parameter and card.base_model is not None and base.card != (adapter_base.label if adapter_base else ""):
-        # On another base it can't be measured alike; the base alone is what this one has to beat, and a promotion says so.
-        return JudgedSpec(label=base.card, model=base)
-    found = _checked(inspector, card, "model", faults)
-    if not training.parameter or card.family != training.makes:
-        return JudgedSpec(card=card.id, label=card.label, model=found)
-    below = base if adapter_base is None else _checked(inspector, adapter_base, "model", faults)
-    adapter = AdapterSpec(path=card.path, sha256=card.sha256)
-    return JudgedSpec(card=card.id, label=card.label, model=below, adapters={training.parameter: adapter})
