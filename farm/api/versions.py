@@ -14,8 +14,11 @@ from farm import reviews
 from farm.api.common import Number, identity, services
 from farm.queries import get_version
 from farm.records import VersionFilter
+from farm.replay import prepare_replay
+from farm.submitting import Prepared
 from farm.tokens import Scope
 from farm.turn import Turn
+from farm.wire import ReplayBody
 from pipeline.errors import NotFoundError
 
 router = APIRouter(prefix="/v1/versions", tags=["versions"])
@@ -53,6 +56,35 @@ async def one(version: Number, request: Request) -> dict[str, Any]:
         return reviews.shown(turn.tx, [get_version(turn.tx, who.studio, version)], who=who)[0]
 
     return await asyncio.to_thread(services(request).dispatcher.read, look)
+
+
+@router.post("/{version}/replay", status_code=201)
+async def replay(version: Number, body: ReplayBody, request: Request) -> dict[str, Any]:
+    """Make a version again and compare: nothing is published, the job's result says whether every bit is the same."""
+    who = identity(request, Scope.SUBMIT)
+    here = services(request)
+
+    def prepare() -> Prepared:
+        view = here.dispatcher.version(who.studio, version)
+        return prepare_replay(
+            view,
+            user=who.name,
+            pool=body.pool,
+            priority=body.priority,
+            settings=here.settings,
+            dispatcher=here.dispatcher,
+            inspector=here.inspector,
+        )
+
+    ready = await asyncio.to_thread(prepare)
+    submitted = await here.dispatcher.submit(ready.spec, ready.steps, work=ready.work, key=None)
+    return {
+        "job": submitted.job.id,
+        "state": submitted.job.state,
+        "frames": ready.spec.frames,
+        "estimate": ready.estimate,
+        "url": f"{here.settings.url}/jobs/{submitted.job.id}",
+    }
 
 
 @router.get("/{version}/proxy/{kind}/{frame}.jpg")
