@@ -3,6 +3,7 @@ asked, files looked at. Every refusal comes before anything runs."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,7 @@ from farm.settings import FarmSettings
 from farm.states import ModelState
 from farm.store import Transaction
 from farm.submitting import publish_root_of
+from farm.training_estimates import training_estimate
 from farm.training_files import TrainingFiles
 from farm.turn import Turn
 from pipeline.errors import Fault, PipelineError, SubmissionRefused, fault_of
@@ -57,6 +59,8 @@ class PreparedTraining:
     steps: tuple[Step, ...]
     work: WorkFacts
     set_aside: tuple[Address, ...] = ()
+    estimate: Mapping[str, Any] | None = None
+    """What it will cost, by history; None while there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class _Chosen:
     present: CardView | None
     adapter_base: CardView | None
     decision: dict[str, Any]
+    estimate: Mapping[str, Any] | None
     made_by: Mapping[int, JobSpec]
     """Version → the job that made it."""
 
@@ -91,7 +96,9 @@ def prepare_training(
     definition, training = _training(request.task)
     parameters, faults = _parameters(training, request.parameters)
     faults += _name_faults(request)
-    chosen = dispatcher.read(lambda turn: _choose(turn, request, studio, user, definition, training, settings, faults))
+    chosen = dispatcher.read(
+        lambda turn: _choose(turn, request, studio, user, definition, training, parameters, settings, faults)
+    )
     files = TrainingFiles(inspector, definition, training, faults)
     lessons = files.lessons(chosen.lessons, chosen.made_by, chosen.decision)
     judged_by = files.lessons(chosen.judged_by, chosen.made_by, {})
@@ -121,7 +128,9 @@ def prepare_training(
         user=user,
         policy=chosen.decision,
     )
-    return PreparedTraining(spec, plan_training(spec), _work(training, spec), chosen.set_aside)
+    return PreparedTraining(
+        spec, plan_training(spec), _work(training, spec, chosen.estimate), chosen.set_aside, chosen.estimate
+    )
 
 
 def prepare_scoring(
@@ -147,6 +156,7 @@ def prepare_scoring(
         present = in_production(turn.tx, card.studio, card.task)
         below = None if card.base_model is None else get_card(turn.tx, card.studio, card.base_model)
         own = present if present is not None and present.id != card.id else None
+        said = _estimate(turn.tx, card.studio, definition, training, parameters, settings, 0, len(found))
         decision = _decide(
             turn,
             card.studio,
@@ -156,6 +166,7 @@ def prepare_scoring(
             tuple(with_bases(turn.tx, card.studio, card)),
             definition,
             settings,
+            said,
         )
         faults.extend(decision.refusals())
         return (
@@ -165,9 +176,10 @@ def prepare_scoring(
             own,
             below,
             None if own is None else base_of(turn.tx, own),
+            said,
         )
 
-    judged_by, decision, made_by, there, below, adapter_base = dispatcher.read(look)
+    judged_by, decision, made_by, there, below, adapter_base, estimate = dispatcher.read(look)
     files = TrainingFiles(inspector, definition, training, faults)
     base = files.base(below)
     candidate = files.judged(card, base, below)
@@ -196,7 +208,7 @@ def prepare_scoring(
         user=user,
         policy=decision,
     )
-    return PreparedTraining(spec, plan_training(spec), _work(training, spec))
+    return PreparedTraining(spec, plan_training(spec), _work(training, spec, estimate), estimate=estimate)
 
 
 def _training(name: str) -> tuple[TaskDefinition, TrainingDefinition]:
@@ -229,8 +241,9 @@ def _name_faults(request: TrainingRequest) -> list[Fault]:
     return faults
 
 
-def _work(training: TrainingDefinition, spec: TrainingSpec) -> WorkFacts:
-    return WorkFacts(product="", memory_mb=training.memory_mb, model=f"{spec.task}:{spec.kind}")
+def _work(training: TrainingDefinition, spec: TrainingSpec, estimate: Mapping[str, Any] | None) -> WorkFacts:
+    said = "" if estimate is None else json.dumps(estimate)
+    return WorkFacts(product="", memory_mb=training.memory_mb, model=f"{spec.task}:{spec.kind}", estimate=said)
 
 
 # What the store says
@@ -243,6 +256,7 @@ def _choose(
     user: str,
     definition: TaskDefinition,
     training: TrainingDefinition,
+    parameters: Mapping[str, Any],
     settings: FarmSettings,
     faults: list[Fault],
 ) -> _Chosen:
@@ -273,7 +287,8 @@ def _choose(
     present = in_production(tx, studio, request.task)
     show = request.show or settings.show
     models = _start_of(tx, studio, base, definition)
-    decision = _decide(turn, studio, show, user, lessons, models, definition, settings)
+    estimate = _estimate(tx, studio, definition, training, parameters, settings, len(lessons), len(judged_by))
+    decision = _decide(turn, studio, show, user, lessons, models, definition, settings, estimate)
     faults += decision.refusals()
     return _Chosen(
         lessons=lessons,
@@ -283,8 +298,28 @@ def _choose(
         present=present,
         adapter_base=None if present is None else base_of(tx, present),
         decision=decision.as_json(),
+        estimate=estimate,
         made_by=specs_of(tx, studio, (*lessons, *judged_by)),
     )
+
+
+def _estimate(
+    tx: Transaction,
+    studio: str,
+    definition: TaskDefinition,
+    training: TrainingDefinition,
+    parameters: Mapping[str, Any],
+    settings: FarmSettings,
+    lessons: int,
+    shots: int,
+) -> Mapping[str, Any] | None:
+    """What it will cost, as JSON; None without history, and where the parameters can't be used."""
+    if not parameters or not shots:
+        return None
+    found = training_estimate(
+        tx, studio, definition.name, training, settings, parameters=parameters, lessons=lessons, held_out=shots
+    )
+    return None if found is None else found.as_json()
 
 
 def _base_card(
@@ -331,6 +366,7 @@ def _decide(
     models: tuple[UsedModel, ...],
     definition: TaskDefinition,
     settings: FarmSettings,
+    estimate: Mapping[str, Any] | None,
 ) -> Decision:
     """What rules and clearances say. Raises: RuleError (a rule file)."""
     shows = {show, *(version.show for version in lessons)}
@@ -347,5 +383,5 @@ def _decide(
         )
         for version in lessons
     ]
-    usage = usage_of(turn, rules[show], settings, studio=studio, show=show, estimate=None)
+    usage = usage_of(turn, rules[show], settings, studio=studio, show=show, estimate=estimate)
     return decide_training(subject, versions, rules, usage, now=turn.now)

@@ -209,6 +209,7 @@ async def _submit(
         "lessons": [one.name for one in spec.lessons],
         "held_out": [one.name for one in spec.held_out],
         "against": spec.present.label,
+        "estimate": prepared.estimate,
     }
     if dry_run:
         response.status_code = 200

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import click
 
-from farm.cli.amounts import spent_line
+from farm.cli.amounts import estimate_line, spent_line
 from farm.cli.connect import connect
 from farm.cli.look import table
 from farm.cli.main import EXIT_FAILED, EXIT_OK, fail
@@ -278,10 +278,11 @@ def _submit(path: str, body: Mapping[str, Any], options: Mapping[str, Any], as_j
     told = {name: value for name, value in body.items() if value not in (None, (), "")}
     if options["dry_run"]:
         plan = client.post(f"{path}{'&' if '?' in path else '?'}dry_run=true", told)
-        click.echo(json.dumps(plan) if as_json else _plan(plan))
+        click.echo(json.dumps(plan) if as_json else f"{_plan(plan)}\n{estimate_line(plan.get('estimate'))}")
         return
     reply = client.post(path, told)
     click.echo(_plan(reply), err=True)
+    click.echo(estimate_line(reply.get("estimate")), err=True)
     if not options["wait"]:
         click.echo(json.dumps(reply) if as_json else str(reply["job"]))
         return

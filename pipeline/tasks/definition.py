@@ -73,6 +73,10 @@ class TrainingDefinition:
     """Whether a base must be named; else the task's own weights are the start."""
     memory_mb: int = 4000
     """What a session may use at most."""
+    effort: Callable[[Parameters, int], float] = lambda _, lessons: float(lessons)
+    """How much work a training is with so many lessons, in any unit of its own: what an estimate scales by."""
+    score_effort: Callable[[Parameters], float] = lambda _: 1.0
+    """The same of judging a model on one shot."""
 
     def __post_init__(self) -> None:
         if self.measure not in self.measures:

@@ -121,6 +121,11 @@ ROTO = TaskDefinition(
         parameters=RotoTrainingParameters,
         products=("roto", "matte"),
         makes="net",
+        # Reading a shot takes about as long as thirty steps; judging one is two fits, and their frames twice.
+        effort=lambda p, lessons: (p.iterations if isinstance(p, RotoTrainingParameters) else 0) + 30.0 * lessons,
+        score_effort=lambda p: (
+            2.0 * (p.score_iterations + p.score_frames) if isinstance(p, RotoTrainingParameters) else 1.0
+        ),
         measure="jf",
         measures={
             "jf": Measure(label="J&F", help="Overlap and contour, mean of one key and three.", better="higher"),

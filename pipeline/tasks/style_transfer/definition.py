@@ -186,6 +186,7 @@ STYLE_TRAINING = TrainingDefinition(
     parameter="lora",
     base_families=(DIFFUSERS,),
     needs_base=True,
+    effort=lambda p, _: float(p.iterations * p.batch) if isinstance(p, StyleTrainingParameters) else 1.0,
     memory_mb=10_000,
     measure="denoising_loss",
     measures={
