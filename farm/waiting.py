@@ -22,7 +22,8 @@ def why_waiting(tx: Transaction, studio: str, job: int, *, now: float, alive_sin
         return "It is paused: resume it."
     if view.state not in (JobState.WAITING, JobState.RUNNING):
         said = f" ({view.message})" if view.message else ""
-        return f"It waits for nothing: it is {view.state}{said}."
+        has = "has " if view.state in (JobState.SUCCEEDED, JobState.FAILED) else "was "
+        return f"It waits for nothing: it {has}{view.state}{said}."
     if view.running:
         return f"It is running: {view.running} chunk{'s' * (view.running > 1)} on workers now."
     workers = [w for w in list_workers(tx, studio, alive_since=alive_since) if w.state != "lost"]

@@ -333,7 +333,8 @@ def _given(clearances: Sequence[Clearance]) -> str:
 
 
 def _amount(value: float, unit: str) -> str:
-    return f"{value:,.2f} {unit}".strip()
+    """What is below a hundredth with the digits that it has: a refusal that says 0.00 explains nothing."""
+    return f"{value:,.2f} {unit}".strip() if value == 0 or value >= 0.01 else f"{value:.2g} {unit}".strip()
 
 
 def _or(names: Sequence[str]) -> str:

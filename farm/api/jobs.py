@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,17 +13,18 @@ from fastapi.responses import FileResponse
 
 from farm.api.common import Number, identity, services
 from farm.cards import card_of_job
+from farm.dispatcher import Dispatcher
 from farm.folders import job_folder
 from farm.outcome import outcome
 from farm.records import JobFilter, JobView
 from farm.sheets import contact_sheet
 from farm.states import JobState
-from farm.submitting import Prepared, prepare
+from farm.submitting import prepare
 from farm.tokens import Scope
 from farm.wire import ActBody, SubmitReply
 from pipeline.errors import NotFoundError
 from pipeline.frames import FrameRange
-from pipeline.jobs.spec import JobRequest
+from pipeline.jobs.spec import JobRequest, JobSpec
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -40,6 +43,12 @@ async def submit(
     # Only an admin, such as a host's service account, may submit in somebody else's name.
     user = body.user if body.user and who.allows(Scope.ADMIN) else who.name
     asked = body.model_copy(update={"user": user})
+    if idempotency_key is not None and not dry_run:
+        # Before anything is looked at: a request that is sent again must find its job, whatever became of plate, rules or budget.
+        known = await asyncio.to_thread(_known, here.dispatcher, who.studio, idempotency_key, asked.model_dump_json())
+        if known is not None:
+            response.status_code = 200
+            return _reply(known.job, False, known.spec, known.estimate, here.settings.url)
     prepared = await asyncio.to_thread(
         prepare,
         asked,
@@ -64,11 +73,27 @@ async def submit(
         taken_on_disk=prepared.taken_on_disk,
     )
     response.status_code = 201 if submitted.created else 200
-    return _reply(submitted.job, submitted.created, prepared, here.settings.url)
+    return _reply(submitted.job, submitted.created, prepared.spec, prepared.estimate, here.settings.url)
 
 
-def _reply(job: JobView, created: bool, prepared: Prepared, url: str) -> dict[str, Any]:
-    spec = prepared.spec
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A job that was handed in before."""
+
+    job: JobView
+    spec: JobSpec
+    estimate: Mapping[str, Any] | None
+
+
+def _known(dispatcher: Dispatcher, studio: str, key: str, asked: str) -> _Known | None:
+    """The job that a key stands for. Raises: StateError when it stands for another request."""
+    job = dispatcher.job_of_key(studio, key, asked)
+    if job is None:
+        return None
+    return _Known(job, dispatcher.spec(studio, job.id), dispatcher.job(studio, job.id).estimate)
+
+
+def _reply(job: JobView, created: bool, spec: JobSpec, estimate: Mapping[str, Any] | None, url: str) -> dict[str, Any]:
     return SubmitReply(
         job=job.id,
         created=created,
@@ -77,7 +102,7 @@ def _reply(job: JobView, created: bool, prepared: Prepared, url: str) -> dict[st
         takes=len(spec.takes),
         frames=spec.frames,
         warnings=spec.warnings,
-        estimate=None if prepared.estimate is None else dict(prepared.estimate),
+        estimate=None if estimate is None else dict(estimate),
         use=spec.use,
         url=f"{url}/jobs/{job.id}",
     ).model_dump()

@@ -311,7 +311,7 @@ def test_why_a_job_waits_is_said_in_words(farm: QueueFarm) -> None:
     farm.run(farm.dispatcher.pause(STUDIO, first.id))
     assert "paused" in why(STUDIO, first.id)
     farm.run(farm.dispatcher.cancel(STUDIO, first.id))
-    assert "waits for nothing: it is cancelled" in why(STUDIO, first.id)
+    assert "waits for nothing: it was cancelled" in why(STUDIO, first.id)
 
 
 # Events

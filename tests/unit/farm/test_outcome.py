@@ -36,7 +36,8 @@ def test_a_job_that_waits_has_no_version_and_no_report_yet(farm: QueueFarm) -> N
     assert told(farm, job) == {
         "job": job, "state": "waiting", "version": None, "report": None,
         "timings": {"waited_s": None, "total_s": None}, "takes": [], "message": "", "hint": "",
-        "cost": {"machine_s": 0.0, "gpu_s": 0.0, "money": 0.0, "lost_s": 0.0, "currency": ""}, "estimate": None, "model": None, "replay": None,
+        "cost": {"machine_s": 0.0, "gpu_s": 0.0, "money": 0.0, "lost_s": 0.0, "currency": ""},
+        "estimate": None, "model": None, "replay": None,
     }  # fmt: skip
 
 
