@@ -199,14 +199,19 @@ class UsageBook:
 
     def parts(self, tx: Transaction, asked: _Asked, by: By) -> Iterator[_Part]:
         """What was asked for, in parts: what is left of the first day, whole days, and the rest."""
-        since = math.floor(_oldest(tx) / DAY_S) * DAY_S if asked.since is None else asked.since
+        oldest = _oldest(tx)
+        if oldest is None:
+            yield _part(tx, asked, by)
+            return
+        # Before the first attempt there are no days to add up, however long ago somebody asks for.
+        since = max(math.floor(oldest / DAY_S) * DAY_S, asked.since or 0.0)
         end = asked.now if asked.until is None else min(asked.until, asked.now)
         first, last = math.ceil(since / DAY_S), math.floor(end / DAY_S)
         if last <= first:
             yield _part(tx, asked, by)
             return
         if since < first * DAY_S:
-            yield _part(tx, replace(asked, until=first * DAY_S), by)
+            yield _part(tx, replace(asked, since=since, until=first * DAY_S), by)
         for day in range(first, last):
             yield self._day(tx, asked, by, day)
         yield _part(tx, replace(asked, since=last * DAY_S), by)
@@ -229,10 +234,10 @@ class UsageBook:
         return part
 
 
-def _oldest(tx: Transaction) -> float:
-    """When the first attempt of all began."""
+def _oldest(tx: Transaction) -> float | None:
+    """When the first attempt of all began; None before it."""
     row = tx.first(select(func.min(ATTEMPT.c.started_at).label("at")))
-    return 0.0 if row is None or row.at is None else float(row.at)
+    return None if row is None or row.at is None else float(row.at)
 
 
 # SQL, the same on SQLite and PostgreSQL

@@ -19,6 +19,7 @@ from farm.states import FailureKind
 from farm.store import SqlStore
 from farm.tables import JOB
 from farm.tokens import Scope
+from farm.turn import Turn
 from farm.usage import SPOILT, WAYS, By, UsageBook, UsageTable, asking, spent, usage
 from integrations._shared.client import DispatcherError
 from pipeline.errors import SubmissionRefused
@@ -271,6 +272,29 @@ def test_a_day_that_is_over_is_asked_for_once(farm: QueueFarm) -> None:
 
     farm.dispatcher.read(listening)
     assert len(asked) == 2, "the sums and the versions of today"
+
+
+@pytest.mark.parametrize("since", [None, 0.0, 86_400.0], ids=["always", "1970", "the day after"])
+def test_a_farm_without_history_asks_for_no_day_of_the_past(farm: QueueFarm, since: float | None) -> None:
+    asked: list[str] = []
+
+    def look(turn: Turn) -> None:
+        book = UsageBook()
+        tx = turn.tx
+        rows = tx.rows
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(tx), "rows", lambda self, *a, **k: asked.append("") or rows(*a, **k))
+            spent(tx, STUDIO, "show", since=since, now=turn.now, book=book)
+
+    farm.dispatcher.read(look)
+    before = len(asked)
+    assert before < 10, "one question, not one for every day since 1970"
+    farm.submit("1001")
+    farm.take()
+    farm.clock.now += 3 * 86_400
+    asked.clear()
+    farm.dispatcher.read(look)
+    assert len(asked) < before + 20, "four days, not all since 1970"
 
 
 def test_the_dearest_come_first_and_the_total_knows_what_was_left_out(farm: QueueFarm) -> None:
