@@ -230,7 +230,11 @@ def test_a_number_that_stands_for_nothing_is_not_found_or_refused(house: Served,
 BODIES = {"/v1/versions/{version}/reviews": b'{"kind": "pick"}'}
 """Of routes that take no empty one."""
 HELLO = {"host": "h", "version": "0", "memory_mb": 100}
-READS = ["/v1/jobs", "/v1/versions", "/v1/presets", "/v1/workers", "/v1/tasks", "/v1/status"]
+LISTS = ["/v1/models", "/v1/models/promotions", "/v1/models/scores?task=roto", "/v1/clearances"]
+READS = [
+    *("/v1/jobs", "/v1/versions", "/v1/presets", "/v1/workers", "/v1/tasks", "/v1/status"),
+    *(*LISTS, "/v1/models/nothing", "/v1/usage", "/v1/usage/estimates"),
+]
 ASKS: dict[str, tuple[str, str, object]] = {
     "submit": ("POST", "/v1/jobs", {"task": "nothing", "plate": "/x"}),
     "claim": ("POST", "/v1/workers/w/claim", {"hello": HELLO}),
@@ -239,15 +243,26 @@ ASKS: dict[str, tuple[str, str, object]] = {
     "review": ("POST", "/v1/versions/999/reviews", {"kind": "pick"}),
     "recall": ("POST", "/v1/versions/999/recall", {}),
     "preset": ("POST", "/v1/presets", {"name": "x", "task": "nothing"}),
+    "replay": ("POST", "/v1/versions/999/replay", {}),
+    "finetune": ("POST", "/v1/models/finetune", {"task": "nothing", "name": "x"}),
+    "score": ("POST", "/v1/models/nothing/score", {}),
+    "add model": ("POST", "/v1/models", {"task": "nothing", "name": "x", "path": "/x", "licence": "MIT"}),
+    "promote": ("POST", "/v1/models/nothing/promote", {}),
+    "rollback": ("POST", "/v1/models/rollback", {"task": "nothing"}),
+    "retire": ("POST", "/v1/models/nothing/retire", {}),
+    "weights": ("GET", "/v1/models/nothing/weights", None),
+    "clear": ("POST", "/v1/clearances", {"kind": "inputs", "show": "no name"}),
+    "withdraw": ("POST", "/v1/clearances/999/withdraw", {}),
     "tokens": ("GET", "/v1/tokens", None),
     "new token": ("POST", "/v1/tokens", {"name": "x", "scopes": ["review"]}),
     "revoke": ("POST", "/v1/tokens/999/revoke", {}),
     **{path: ("GET", path, None) for path in READS},
 }
+MODEL_ACTS = {"add model", "promote", "rollback", "retire", "weights", "clear", "withdraw"}
 MAY = {
-    Scope.SUBMIT: {"submit", "recall", "preset", "cancel", "review", *READS},
+    Scope.SUBMIT: {"submit", "recall", "replay", "finetune", "score", "preset", "cancel", "review", *READS},
     Scope.REVIEW: {"review", *READS},
-    Scope.WRANGLE: {"cancel", "review", *READS},
+    Scope.WRANGLE: {"cancel", "review", *MODEL_ACTS, *READS},
     Scope.WORKER: {"claim", "arrive"},
     Scope.ADMIN: {*ASKS},
 }
@@ -360,12 +375,14 @@ def test_an_early_picture_is_shown_to_its_own_studio_alone(house: Served, studio
 
 
 def test_lists_and_counts_of_another_studio_are_empty(house: Served, studios: Studios) -> None:
-    _, two, _ = studios
-    for path in ("/v1/jobs", "/v1/jobs?state=succeeded", "/v1/versions", "/v1/presets", "/v1/workers"):
+    one, two, _ = studios
+    for path in ("/v1/jobs", "/v1/jobs?state=succeeded", "/v1/versions", "/v1/presets", "/v1/workers", *LISTS):
         assert two.get(path) == [], path
     assert [token["name"] for token in two.get("/v1/tokens")] == ["boss"]
     theirs = house.farm.dispatcher.tokens("one")[0].id
     assert status(two, "POST", f"/v1/tokens/{theirs}/revoke", {}) == 404
+    assert one.get("/v1/usage?by=show")["total"]["jobs"] >= 1
+    assert two.get("/v1/usage?by=show")["rows"] == [] and two.get("/v1/usage?by=show")["total"]["machine_s"] == 0
     found = two.get("/v1/status")
     assert sum(found["jobs"].values()) + sum(found["chunks"].values()) + sum(found["workers"].values()) == 0
 
