@@ -194,18 +194,25 @@ def versions(approved: bool, picked: bool, as_json: bool, **query: Any) -> None:
 
 @click.command()
 @click.argument("task_name", metavar="TASK")
+@click.option("--training", is_flag=True, help="What `plates models finetune` takes by --set.")
 @_JSON
-def form(task_name: str, as_json: bool) -> None:
+def form(task_name: str, training: bool, as_json: bool) -> None:
     """Show a task's parameters, as every panel is drawn from them."""
+    from pipeline.errors import TaskError
     from pipeline.parameters import describe
     from pipeline.tasks.registry import task
 
     definition = task(task_name)
+    parameters = definition.parameters
+    if training:
+        if definition.training is None:
+            raise TaskError(f"{definition.label} has nothing that learns", "its models are given by path, or added")
+        parameters = definition.training.parameters
     form_ = {
         "task": definition.name,
         "label": definition.label,
         "help": definition.help,
-        **describe(definition.parameters),
+        **describe(parameters),
     }
     if as_json:
         click.echo(json.dumps(form_))

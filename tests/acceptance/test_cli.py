@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from farm.cli.main import COMMANDS, main
+from integrations._shared.client import DispatcherError
 from tests.acceptance.farmhouse import PLATES, Farmhouse
 from tests.acceptance.scripted import ScriptedWorker
 from tests.plates import SmallPlate, write_small_plate
@@ -273,6 +274,20 @@ def test_a_form_is_the_golden_one_and_reads_well(plates: Plates) -> None:
     assert "--feather" in text
     assert "0.0 to 64.0 px" in text
     assert "roto" in plates("form", "nonsense", code=3).err
+
+
+def test_the_form_of_a_training_is_shown_and_served(plates: Plates, house: Farmhouse) -> None:
+    golden = json.loads((FORMS / "roto.training.json").read_text())
+    form = plates("form", "roto", "--training", "--json").json
+    assert {name: form[name] for name in golden} == golden
+    assert "--score-iterations" in plates("form", "roto", "--training").out
+    assert "nothing that learns" in plates("form", "matte", "--training", code=3).err
+    served = house.client().get("/v1/tasks/roto/training/form")
+    assert {name: served[name] for name in golden} == golden
+    assert served["measures"][served["measure"]]["better"] == "higher"
+    with pytest.raises(DispatcherError) as refused:
+        house.client().get("/v1/tasks/matte/training/form")
+    assert refused.value.status == 404
 
 
 def test_contexts_of_a_cut_are_a_json_list(plates: Plates, plate: SmallPlate) -> None:

@@ -22,6 +22,16 @@ def test_the_form_is_the_golden_one(name: str) -> None:
     assert form == json.loads(golden.read_text()), "if the change is meant: python -m tests.golden.refresh"
 
 
+@pytest.mark.parametrize("name", [definition.name for definition in tasks() if definition.training])
+def test_the_form_of_a_training_is_the_golden_one(name: str) -> None:
+    training = task(name).training
+    assert training is not None
+    golden = json.loads((GOLDEN / f"{name}.training.json").read_text())
+    assert json.loads(json.dumps(describe(training.parameters))) == golden, (
+        "if it is meant: python -m tests.golden.refresh"
+    )
+
+
 def test_the_command_line_has_a_control_for_every_kind() -> None:
     assert set(CONTROLS) == set(Kind)
 

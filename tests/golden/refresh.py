@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline.parameters import describe
+from pipeline.parameters import Parameters, describe
 from pipeline.tasks.registry import tasks
 
 FORMS = Path(__file__).parent / "forms"
@@ -14,9 +14,13 @@ FORMS = Path(__file__).parent / "forms"
 def main() -> None:
     FORMS.mkdir(exist_ok=True)
     for definition in tasks():
-        (FORMS / f"{definition.name}.json").write_text(
-            json.dumps(describe(definition.parameters), indent=1, sort_keys=True) + "\n"
-        )
+        _write(definition.name, definition.parameters)
+        if definition.training is not None:
+            _write(f"{definition.name}.training", definition.training.parameters)
+
+
+def _write(name: str, parameters: type[Parameters]) -> None:
+    (FORMS / f"{name}.json").write_text(json.dumps(describe(parameters), indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":
