@@ -99,7 +99,7 @@ def _chosen(
         try:
             card = _card_of(tx, studio, definition, take.model or "", retired=retired)
         except PipelineError as error:
-            faults[fault_of(error, "model")] = None
+            faults[_of_model(error, definition)] = None
             continue
         if card is not None and card.family == LORA:
             base = _base_of(tx, studio, card, faults)
@@ -121,6 +121,14 @@ def _chosen(
         return Chosen(request, {}, trusted)
     changed = request.model_copy(update={"takes": tuple(takes), "wedge": {}, "parameters": {}})
     return Chosen(changed, cards, trusted)
+
+
+def _of_model(error: PipelineError, definition: TaskDefinition) -> Fault:
+    """The refusal of a name, with the one that always works."""
+    fault = fault_of(error, "model")
+    if not definition.default_model:
+        return fault
+    return replace(fault, hint=f"{fault.hint}; the task's own is {definition.default_model}")
 
 
 def _card_of(tx: Transaction, studio: str, definition: TaskDefinition, text: str, *, retired: bool) -> CardView | None:

@@ -36,12 +36,14 @@ def _serve() -> None:
     def edit(path: str, clip: str | None, handles: int, rate: str | None = None) -> Any:
         return contexts_json(Path(path), clip=clip, handles=handles, rate=rate)
 
-    def intake(request: dict[str, Any], roots: list[str], publish_root: str, known: dict[str, Any]) -> Any:
+    def intake(
+        request: dict[str, Any], roots: list[str], publish_root: str, known: dict[str, Any] | None = None
+    ) -> Any:
         facts = look_at(
             JobRequest.model_validate(request),
             roots=[Path(r) for r in roots],
             publish_root=Path(publish_root),
-            known=KnownModels.model_validate(known),
+            known=KnownModels.model_validate(known or {}),
         )
         return facts.model_dump(mode="json")
 

@@ -6,6 +6,7 @@ Everything here is a pure function of what it is given. The types are those of `
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -334,7 +335,8 @@ def _given(clearances: Sequence[Clearance]) -> str:
 
 def _amount(value: float, unit: str) -> str:
     """What is below a hundredth with the digits that it has: a refusal that says 0.00 explains nothing."""
-    return f"{value:,.2f} {unit}".strip() if value == 0 or value >= 0.01 else f"{value:.2g} {unit}".strip()
+    digits = 2 if value == 0 or value >= 0.01 else 1 - math.floor(math.log10(value))
+    return f"{value:,.{digits}f} {unit}".strip()
 
 
 def _or(names: Sequence[str]) -> str:

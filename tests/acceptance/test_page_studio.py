@@ -29,7 +29,7 @@ SHOTS = ("a", "b", "c")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("studio")
     (folder / "rules").mkdir()
-    (folder / "rules" / "local.toml").write_text("[budget]\nmachine_hours = 2.0\nmoney = 9.0\n")
+    (folder / "rules" / "local.toml").write_text("[budget]\nmachine_hours = 2.0\nmoney = 90.0\n")
     farm = Farmhouse(
         folder,
         PLATEWRIGHT_RULES=str(folder / "rules"),

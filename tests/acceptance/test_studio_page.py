@@ -56,7 +56,9 @@ def shortened(command: str) -> str:
 def plain(text: str) -> list[str]:
     """Lines without what differs from run to run: numbers, hashes, days, this machine, how far a job is, what it took."""
     lines = [
-        line for line in text.splitlines() if not re.match(r"(waiting|running) +[\d.]+ %|about |took |  took ", line)
+        line
+        for line in text.splitlines()
+        if not re.match(r"(waiting|running) +[\d.]+ %|about |nobody knows yet |took |  took ", line)
     ]
     found = []
     for line in lines:

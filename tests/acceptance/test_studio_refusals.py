@@ -284,7 +284,7 @@ def test_a_budget_that_is_spent(studio: Studio, refused: Ask) -> None:
     usage = studio.client.get("/v1/usage")
     assert usage
     with studio.rules("[budget]\nmachine_hours = 0.00001\n"):
-        told = ("budget.machine_hours (local.toml)", "demo may spend 0.00 machine-hours", "this asks")
+        told = ("budget.machine_hours (local.toml)", "demo may spend 0.000010 machine-hours", "this asks")
         refused(*submit(studio, model="first"), *told)
         refused(*finetune(show="demo"), "budget.machine_hours (local.toml)", "demo may spend")
 
